@@ -35,7 +35,7 @@ WITH r AS MATERIALIZED (
         r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
         r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
         r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL),
-        array_remove(ARRAY[nullif(r.attributes #>> '{00081040,Value,0}', '')], NULL)
+        array_remove(ARRAY[department_of(r.attributes)], NULL)
     FROM r WHERE NOT EXISTS (SELECT FROM standing)
         AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
@@ -65,7 +65,8 @@ WITH r AS MATERIALIZED (
         sites = CASE WHEN excluded.sites <@ study.sites THEN study.sites
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.sites || excluded.sites) AS k ORDER BY k) END,
         departments = CASE WHEN excluded.departments <@ study.departments THEN study.departments
-            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k) END,
+            ELSE few_departments(ARRAY(
+                SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k)) END,
         last_instance_at = now(),
         changed_at = now()
     RETURNING study_uid
@@ -221,9 +222,9 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
         WHERE i.study_uid = study.study_uid), patient_keys),
     sites = CASE WHEN %(site)s::text IS NULL THEN sites
         ELSE ARRAY(SELECT DISTINCT k FROM unnest(sites || %(site)s::text) AS k ORDER BY k) END,
-    departments = ARRAY(
-        SELECT DISTINCT i.attributes #>> '{00081040,Value,0}' FROM instance AS i
-        WHERE i.study_uid = study.study_uid AND i.attributes #>> '{00081040,Value,0}' <> '' ORDER BY 1),
+    departments = few_departments(ARRAY(
+        SELECT DISTINCT department_of(i.attributes) FROM instance AS i
+        WHERE i.study_uid = study.study_uid AND department_of(i.attributes) IS NOT NULL ORDER BY 1)),
     state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
     reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,

@@ -82,6 +82,16 @@ BEGIN
     RETURN array_to_tsvector(terms);
 END $$;
 
+-- The department that an instance names (0008,1040), cut to what an LO may hold (PS3.5 6.2): it is a key of an index.
+CREATE FUNCTION department_of(attributes jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT nullif(left(attributes #>> '{00081040,Value,0}', 64), '')
+$$;
+
+-- At most 32 departments of a study; for more stands a comma, which no scope can name (radir_pacs.scopes.DEPARTMENT).
+CREATE FUNCTION few_departments(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN cardinality(names) > 32 OR ',' = ANY(names) THEN ARRAY[','] ELSE names END
+$$;
+
 -- What studies are searched by, kept by triggers. A study changes with every instance; what stands here hardly ever
 -- does, so that its indexes cost once per study. In order: the newest day first, studies without one last, then by UID.
 CREATE TABLE study_search (

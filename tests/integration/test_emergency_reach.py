@@ -1,4 +1,4 @@
-"""What an opened patient reaches: the study that was asked for, and others only where they are surely of the same person."""
+"""What an opened patient reaches: the study asked for, and others where they are surely of the same person."""
 
 from __future__ import annotations
 

@@ -1,5 +1,21 @@
 -- Patients whom somebody opened in an emergency, departments of studies, and how both are in scope.
 
+-- The department that an instance names (0008,1040), cut to what an LO may hold (PS3.5 6.2): it is a key of an index.
+CREATE FUNCTION department_of(attributes jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT nullif(left(attributes #>> '{00081040,Value,0}', 64), '')
+$$;
+
+-- At most 32 departments of a study; for more stands a comma, which no scope can name (radir_pacs.scopes.DEPARTMENT).
+CREATE FUNCTION few_departments(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN cardinality(names) > 32 OR ',' = ANY(names) THEN ARRAY[','] ELSE names END
+$$;
+
+-- Every header is read before any table is locked.
+CREATE TEMPORARY TABLE named ON COMMIT DROP AS
+SELECT study_uid, few_departments(array_agg(DISTINCT department_of(attributes)
+    ORDER BY department_of(attributes))) AS departments
+FROM instance WHERE department_of(attributes) IS NOT NULL GROUP BY study_uid;
+
 CREATE TABLE emergency_access (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id    bigint NOT NULL REFERENCES account,
@@ -49,14 +65,18 @@ $$;
 ALTER TABLE study ADD COLUMN departments text[] NOT NULL DEFAULT '{}';
 ALTER TABLE study_search ADD COLUMN departments text[] NOT NULL DEFAULT '{}';
 
+-- What came since it was read; from here on nothing comes. An hour: longer than any transaction that stores.
+CREATE TEMPORARY TABLE late ON COMMIT DROP AS
+SELECT study_uid FROM study WHERE changed_at > now() - interval '1 hour';
+DELETE FROM named USING late WHERE named.study_uid = late.study_uid;
+INSERT INTO named
+SELECT study_uid, few_departments(array_agg(DISTINCT department_of(attributes) ORDER BY department_of(attributes)))
+FROM instance JOIN late USING (study_uid) WHERE department_of(attributes) IS NOT NULL GROUP BY study_uid;
+
 -- As in 0035: without the triggers, and without the index of words.
 DROP TRIGGER study_search_on_update ON study;
 DROP TRIGGER study_changed_on_update ON study;
-UPDATE study AS s SET departments = named.departments FROM (
-    SELECT study_uid, array_agg(DISTINCT attributes #>> '{00081040,Value,0}'
-        ORDER BY attributes #>> '{00081040,Value,0}') AS departments
-    FROM instance WHERE attributes #>> '{00081040,Value,0}' <> '' GROUP BY study_uid
-) AS named WHERE named.study_uid = s.study_uid;
+UPDATE study AS s SET departments = named.departments FROM named WHERE named.study_uid = s.study_uid;
 DROP INDEX study_search_by_terms;
 UPDATE study_search AS k SET departments = s.departments FROM study AS s
 WHERE s.study_uid = k.study_uid AND s.departments <> '{}';
