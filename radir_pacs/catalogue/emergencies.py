@@ -5,7 +5,7 @@ from __future__ import annotations
 from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue.account_rows import EmergencyAccess
 from radir_pacs.catalogue.audit import note
-from radir_pacs.catalogue.database import run
+from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import NotFound
 
@@ -33,18 +33,14 @@ class Emergencies(CataloguePart):
             row = run(connection, "end_emergency", number=number, account=of).fetchone()
             if row is None:
                 raise NotFound("there is no such access, or it has ended")
-            note(
-                connection, AuditEvent.EMERGENCY_STOPPED, by, row["study_uid"], {"number": number}, row["patient_keys"]
-            )
+            _note_end(connection, row, by)
 
     def end_due(self) -> int:
         """Tell the trail of those whose time is over, each in the name of whom it served; returns how many."""
         with self._database.transaction() as connection:
             rows = run(connection, "end_emergencies").fetchall()
             for row in rows:
-                by = Caller(name=row["caller"], role=Role.RADIOLOGIST)
-                detail = {"number": row["id"], "why": "time"}
-                note(connection, AuditEvent.EMERGENCY_STOPPED, by, row["study_uid"], detail, row["patient_keys"])
+                _note_end(connection, row, Caller(name=row["caller"], role=Role.RADIOLOGIST), why="time")
         return len(rows)
 
     def all(self) -> tuple[EmergencyAccess, ...]:
@@ -70,3 +66,20 @@ class Emergencies(CataloguePart):
     def _read(self, account: str | None) -> tuple[EmergencyAccess, ...]:
         with self._database.transaction() as connection:
             return tuple(EmergencyAccess(**row) for row in run(connection, "emergencies", account=account))
+
+
+def end_of_account(connection: Connection, account_id: int, by: Caller) -> None:
+    """End all of an account that loses the right, in the transaction that takes it away."""
+    for row in run(connection, "end_emergencies_of", id=account_id).fetchall():
+        _note_end(connection, row, by, why="account")
+
+
+def erase_emergencies(connection: Connection, names: dict[str, object], by: Caller) -> None:
+    """Forget those of erased studies or patients; what was open ends in the trail."""
+    for row in run(connection, "erase_emergencies", names).fetchall():
+        _note_end(connection, row, by, why="erased")
+
+
+def _note_end(connection: Connection, row: Row, by: Caller, **why: str) -> None:
+    detail = {"number": row["id"], **why}
+    note(connection, AuditEvent.EMERGENCY_STOPPED, by, row["study_uid"], detail, row["patient_keys"])

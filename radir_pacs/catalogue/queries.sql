@@ -2095,9 +2095,13 @@ WITH gone AS (
 DELETE FROM patient_link WHERE id IN (SELECT id FROM gone);
 
 -- name: erase_emergencies
--- Who opened the studies or the patients in an emergency; the trail keeps it.
-DELETE FROM emergency_access WHERE study_uid = ANY(%(study_uids)s::text[])
-    OR patient_keys && %(patient_keys)s::text[];
+-- Who opened the studies or the patients in an emergency; the trail keeps it, and lacks the end of these.
+WITH gone AS (
+    DELETE FROM emergency_access WHERE study_uid = ANY(%(study_uids)s::text[])
+        OR patient_keys && %(patient_keys)s::text[]
+    RETURNING id, study_uid, patient_keys, ended_at
+)
+SELECT id, study_uid, patient_keys FROM gone WHERE ended_at IS NULL ORDER BY id;
 
 -- name: forget_now
 -- Their vectors leave the index files with the next merge, which is due at once, and the feed names them no more.
@@ -2189,7 +2193,13 @@ RETURNING id, ends_at;
 -- name: end_emergency
 -- One ends before its time; no row where it has ended.
 UPDATE emergency_access SET ended_at = now() WHERE id = %(number)s AND ended_at IS NULL AND ends_at > now()
-    AND (%(account)s::text IS NULL OR lower(caller) = lower(%(account)s))
+    AND (%(account)s::text IS NULL OR account_id = (
+        SELECT a.id FROM account AS a WHERE lower(a.name) = lower(%(account)s) AND a.removed_at IS NULL))
+RETURNING id, study_uid, patient_keys;
+
+-- name: end_emergencies_of
+-- All of an account end, since it lost the right.
+UPDATE emergency_access SET ended_at = least(now(), ends_at) WHERE account_id = %(id)s AND ended_at IS NULL
 RETURNING id, study_uid, patient_keys;
 
 -- name: end_emergencies
@@ -2206,7 +2216,8 @@ DELETE FROM emergency_access WHERE ended_at < now() - make_interval(secs => %(ke
 SELECT id AS number, caller, study_uid, patient_keys, reason, begun_at, ends_at, ended_at,
     ended_at IS NULL AND ends_at > now() AS is_open
 FROM emergency_access
-WHERE %(account)s::text IS NULL OR (lower(caller) = lower(%(account)s) AND ended_at IS NULL AND ends_at > now())
+WHERE %(account)s::text IS NULL OR (ended_at IS NULL AND ends_at > now() AND account_id = (
+    SELECT a.id FROM account AS a WHERE lower(a.name) = lower(%(account)s) AND a.removed_at IS NULL))
 ORDER BY id DESC;
 
 -- name: figure_of_emergencies

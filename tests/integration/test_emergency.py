@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -242,23 +241,3 @@ def test_a_reason_is_needed_and_a_study_that_is_nowhere_tells_nothing(house: Hou
     assert house.web.catalogue.audit.events(event=AuditEvent.EMERGENCY_STARTED) == ()
     assert ask(browser, "1.2.0").status_code == 303, "in scope as it is"
     assert house.web.catalogue.emergencies.all() == ()
-
-
-def test_erasure_takes_it_along(house: House) -> None:
-    catalogue, browser = house.web.catalogue, person(house)
-    assert ask(browser).status_code == 303
-    catalogue.erasures.erase("P1", by=TESTER)
-    assert catalogue.emergencies.all() == ()
-    assert catalogue.erasures.left("P1", [FOREIGN])["accesses in an emergency"] == 0
-
-
-def test_another_role_or_a_disabled_account_ends_it(house: House) -> None:
-    catalogue, browser = house.web.catalogue, person(house)
-    assert ask(browser).status_code == 303
-    held = catalogue.accounts.get("meyer").rights
-    catalogue.accounts.set_rights("meyer", replace(held, role=Role.RESEARCHER), by=TESTER)
-    forget(house.web)
-    browser.sign_in()
-    headers = {"Accept": "application/json"}
-    answer = browser.get(f"{browser.root}/api/studies/{FOREIGN}", headers=headers, timeout=30)
-    assert answer.status_code == 404
