@@ -7,19 +7,25 @@ from radir_pacs.catalogue.account_rows import EmergencyAccess
 from radir_pacs.catalogue.audit import note
 from radir_pacs.catalogue.database import Connection, Row, run
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.errors import NotFound
+from radir_pacs.errors import BadInput, NotFound
 
 
 class Emergencies(CataloguePart):
-    def begin(self, study_uid: str, reason: str, *, valid_s: float, by: Caller) -> EmergencyAccess:
+    def begin(self, study_uid: str, reason: str, *, valid_s: float, most: int, by: Caller) -> EmergencyAccess:
         """Open the patient of a study to the account that calls, within a second everywhere.
 
         The trail says so in the same transaction. Raises NotFound where the study is not here or names no patient, and
-        where no account of a radiologist calls.
+        where no account of a radiologist calls; BadInput where it began ``most`` within ``valid_s``, ended or not.
         """
-        values = {"account": by.name, "study_uid": study_uid, "reason": reason}
+        values = {"study_uid": study_uid, "reason": reason, "valid_s": valid_s}
         with self._database.transaction() as connection:
-            made = run(connection, "begin_emergency", values, valid_s=valid_s).fetchone()
+            account = run(connection, "lock_account", name=by.name).fetchone()
+            if account is None:
+                raise NotFound(f"there is no study {study_uid}")
+            begun = run(connection, "emergencies_begun", account=account["id"], valid_s=valid_s).fetchone()
+            if begun is None or begun["n"] >= most:
+                raise BadInput(f"you opened {most} patients lately: wait, or ask an administrator")
+            made = run(connection, "begin_emergency", values, account=account["id"]).fetchone()
             if made is None:
                 raise NotFound(f"there is no study {study_uid}")
             detail = {"number": made["id"], "reason": reason, "until": made["ends_at"].isoformat(timespec="seconds")}

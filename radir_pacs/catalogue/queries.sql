@@ -2181,14 +2181,19 @@ FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
 -- == Emergency access ==
 
 -- name: begin_emergency
--- An account opens the patient of a study for a while; no row where the account may not, or where the study is not here
--- or names no patient.
+-- An account, which is locked, opens the patient of a study for a while; no row where the account may not, or where the
+-- study is not here or names no patient.
 INSERT INTO emergency_access (account_id, caller, study_uid, patient_keys, reason, ends_at)
 SELECT a.id, a.name, s.study_uid, linked_keys(s.patient_keys), %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
 FROM account AS a CROSS JOIN study AS s
-WHERE lower(a.name) = lower(%(account)s) AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
+WHERE a.id = %(account)s AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
     AND s.study_uid = %(study_uid)s AND s.patient_keys <> '{}'
 RETURNING id, ends_at;
+
+-- name: emergencies_begun
+-- How many an account, which is locked, began within the time of one, whether they have ended or not.
+SELECT count(*)::integer AS n FROM emergency_access
+WHERE account_id = %(account)s AND begun_at > now() - make_interval(secs => %(valid_s)s::float8);
 
 -- name: end_emergency
 -- One ends before its time; no row where it has ended.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from radir_pacs.callers import Role
+from radir_pacs.callers import Caller, Role
 from radir_pacs.dicom.header import read_header
+from radir_pacs.errors import BadInput
 from radir_pacs.scopes import Scope
 from radir_pacs.types import Encoding
 from tests.accounts_material import Browser, forget
 from tests.catalogue_material import TESTER
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
-from tests.integration.test_emergency import FOREIGN, ask, person, rows
+from tests.integration.test_emergency import FOREIGN, REASON, ask, person, rows
 from tests.integration.test_scopes import SOUTH, House, uids
 from tests.integration.test_tokens import clear
 from tests.integration.test_web_similar import MODEL, REGIONS, at_angle
@@ -166,3 +169,39 @@ def correct(house: House, image: Any, key: str, path: Path) -> None:
         site=SOUTH,
         reopens=False,
     )
+
+
+def test_nobody_pages_through_the_archive(house: House) -> None:
+    """What was ended counts as what is open: at most 20 begin within the time of one."""
+    browser, catalogue = person(house, name="meyer"), house.web.catalogue
+    by = Caller(name="meyer", role=Role.RADIOLOGIST)
+    for _ in range(20):
+        one = catalogue.emergencies.begin(FOREIGN, REASON, valid_s=3600, most=20, by=by)
+        catalogue.emergencies.end(one.number, by=by)
+    answer = ask(browser, "1.2.3")
+    assert answer.status_code == 400 and "20" in answer.text
+    assert ask(person(house, name="other"), "1.2.3").status_code == 303, "each account has its own"
+    with catalogue.emergencies._database.transaction() as connection:
+        connection.execute(
+            "UPDATE emergency_access SET begun_at = now() - interval '61 min' WHERE id = %s", [one.number]
+        )
+    assert ask(browser, "1.2.3").status_code == 303
+    assert ask(browser, "1.2.5").status_code == 400
+
+
+def test_many_at_once_are_no_more(house: House) -> None:
+    person(house)
+    by = Caller(name="meyer", role=Role.RADIOLOGIST)
+    ready = threading.Barrier(6)
+
+    def begin(number: int) -> bool:
+        ready.wait(30)
+        try:
+            house.web.catalogue.emergencies.begin(f"1.2.{number}", REASON, valid_s=3600, most=2, by=by)
+        except BadInput:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(begin, (1, 3, 5, 7, 9, 11))) == 2
+    assert len(house.web.catalogue.emergencies.all()) == 2
