@@ -1942,10 +1942,13 @@ VALUES (%(id_sha256)s, %(account_id)s, %(token_tag)s, %(id_token)s, %(address)s)
 
 -- name: session
 -- Who is signed in with this id, if the session is neither too old nor idle and the account, where it is of one, in
--- force. ``withholds``: whether any patient is withheld. ``opened``: studies open in an emergency.
+-- force. ``withholds``: whether any patient is withheld. ``opened``: studies open in an
+-- emergency; ``opened_left_s``: until the first of these accesses ends.
 SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must_change, a.password_hash IS NOT NULL AS
     has_password, EXISTS (SELECT FROM withheld_patient) AS withholds, s.id_token,
-    opened_studies(a.id) AS opened,
+    opened_studies(a.id) AS opened, extract(epoch FROM (
+        SELECT min(o.ends_at) FROM emergency_access AS o
+        WHERE o.account_id = a.id AND o.ended_at IS NULL AND o.ends_at > now()) - now())::float8 AS opened_left_s,
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
 FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
 WHERE s.id_sha256 = %(id_sha256)s

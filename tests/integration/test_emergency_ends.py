@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from radir_pacs.callers import AuditEvent, Role
+from radir_pacs.access.bearers import Bearers
+from radir_pacs.access.sessions import Sessions
+from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue import AuditRow, Catalogue, SubjectOf
+from radir_pacs.errors import StorageFailed
 from tests.accounts_material import Browser, forget
 from tests.catalogue_material import TESTER
 from tests.integration.conftest import Web
-from tests.integration.test_emergency import FOREIGN, ask, over, person
+from tests.integration.test_emergency import FOREIGN, REASON, ask, over, person
 from tests.integration.test_scopes import House
 
 
@@ -112,3 +115,34 @@ def test_erasure_of_what_has_ended_tells_no_second_end(house: House) -> None:
     assert catalogue.emergencies.end_due() == 1
     catalogue.erasures.erase("P1", by=TESTER)
     assert catalogue.emergencies.all() == () and ended(catalogue).detail["why"] == "time"
+
+
+def test_it_ends_on_time_while_the_database_is_away(house: House) -> None:
+    """Rights of a session are believed for a minute then; what was opened for less is not."""
+    catalogue, settings, now_s = house.web.catalogue, house.web.settings, 0.0
+    person(house)
+    for study, valid_s in ((FOREIGN, 30), ("1.2.3", 600)):
+        by = Caller(name="meyer", role=Role.RADIOLOGIST)
+        catalogue.emergencies.begin(study, REASON, valid_s=valid_s, most=20, by=by)
+    bearers = Bearers(catalogue.access_tokens, settings)
+    sessions = Sessions(catalogue.sign_ins, bearers, settings, clock_s=lambda: now_s)
+    found = catalogue.accounts.to_sign_in("meyer")
+    assert found is not None
+    session = sessions.begin(found.id, found.password_hash, address="")
+
+    def opened() -> frozenset[str]:
+        held = sessions.of(session)
+        assert held is not None
+        return held.caller.scope.opened
+
+    assert opened() == {FOREIGN, "1.2.3"}
+
+    class Away:
+        def session(self, _: str) -> None:
+            raise StorageFailed("away")
+
+    sessions._sign_ins = Away()  # type: ignore[assignment]
+    now_s = 29.0
+    assert opened() == {FOREIGN, "1.2.3"}
+    now_s = 31.0
+    assert opened() == frozenset(), "which of them ended is not known: none is open"
