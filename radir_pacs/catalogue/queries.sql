@@ -1668,8 +1668,12 @@ LIMIT greatest(0, greatest(%(workers)s::integer, (
     ));
 
 -- name: announced
--- The broker has the message. A job claimed since then needs no mark.
+-- The broker is about to have the message. A job claimed meanwhile needs no mark.
 UPDATE job SET rung_at = now() WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PENDING';
+
+-- name: not_announced
+-- The broker did not take the message.
+UPDATE job SET rung_at = NULL WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PENDING';
 
 -- name: job
 -- One job, for display.

@@ -63,7 +63,10 @@ class Objective:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.half_precision):
             regions = self.regions if recipe.conditional else self.regions[self.whole : self.whole + 1]
             asked = network.text(self.names.drawn(generator)[regions].to(device))
-            phrases = self._phrases(generator) if "asked" in wanted and recipe.conditional else None
+            asks = (
+                "asked" in wanted and recipe.conditional and len(self.phrase_ids) > 0
+            )  # few reports: no phrase recurs
+            phrases = self._phrases(generator) if asks else None
             if phrases is not None:
                 asked = torch.cat([asked, network.text(self.phrase_ids[phrases].to(device))])
 
@@ -76,7 +79,7 @@ class Objective:
             found: dict[Loss, Tensor] = {}
             if "report" in wanted and step % recipe.report_every == 0:
                 chest = out.vectors[:, self.whole if recipe.conditional else 0]
-                reports, own = self.sharding(network.report_vectors, batch.reports), batch.written
+                reports, own = self.sharding(network.own_report_vectors, batch.reports), batch.written
                 found["report"] = losses.image_report(
                     chest[own], reports[own], batch.relevance[self.whole][own][:, own]
                 )

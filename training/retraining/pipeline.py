@@ -21,6 +21,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Bundle, choose_device, encoder_input
 from radir_pacs.errors import BundleRefused, Conflict, LeaseLost, RadirError, StorageFailed
 from radir_pacs.models import Registry
+from radir_pacs.models.run_files import RunFiles, record_of
 from radir_pacs.reports import PARSER
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
@@ -295,6 +296,7 @@ class Pipeline:
             files.read(self._folder / files.DATA),
             files.read(self._folder / files.EXAMINATION),
             judged,
+            self._time(),
         )
         files.write(self._folder / files.EVIDENCE, told)
         shown = self._page(number, files.read(self._folder / files.EVIDENCE))
@@ -302,11 +304,21 @@ class Pipeline:
         verdict = self._registered() if told["passed"] else "refused by its gates"
         return verdict, (files.EVIDENCE, files.PAGE)
 
+    def _time(self) -> dict[str, Any]:
+        """Seconds: the preflight's estimate, and what the steps took that are done, each without what a kill undid."""
+        steps = self._catalogue.retraining.steps(self.run.id)
+        took = {step.name: step.took_s for step in steps if step.state is StepState.DONE and step.took_s is not None}
+        return {
+            "estimated_s": RunFiles(folder=self._folder).estimated_s,
+            "took_s": round(sum(took.values()), 1),
+            "steps_s": {name: round(seconds, 1) for name, seconds in took.items()},
+        }
+
     def _registered(self) -> str:
         """The challenger is known, and shown beside the champion unless another one is."""
         registry, run = Registry(self._catalogue, self._settings), self.run
         by, reason = run.started_by, f"retraining {run.id}: all gates passed"
-        record = f"retraining/{run.id}/{files.EVIDENCE}"
+        record = record_of(run.id)
         model = registry.register(self._folder / files.CHALLENGER, by=by, reason=reason, evidence=record)
         if not self.plan.shadow or model.state is not ModelState.REGISTERED:
             return f"{model.model_id} is {model.state.lower()}"
