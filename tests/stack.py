@@ -22,6 +22,7 @@ from radir_pacs.cli import main
 from radir_pacs.cli.status import gather
 from tests.conftest import free_port
 
+MACHINES = "RADIR_TEST_MACHINES"
 ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
 
 
@@ -110,7 +111,16 @@ class Stack:
 
 @contextmanager
 def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
-    """`radir up`, answering; stopped by SIGTERM at the end, which must end it in order."""
+    """`radir up`, answering; stopped by SIGTERM at the end, which must end it in order.
+
+    With RADIR_TEST_MACHINES=3 in the environment it is three machines, of which ``home`` is not one.
+    """
+    if os.environ.get(MACHINES) == "3":
+        from tests.machines.stack import running_on_three  # which needs this module
+
+        with running_on_three(**settings) as elsewhere:
+            yield elsewhere
+        return
     listener_port, web_port = free_port(), free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RADIR_")} | {
         "RADIR_HOME": str(home),

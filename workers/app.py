@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -36,11 +37,24 @@ INDEX_QUEUE = "radir_index"  # a merge takes minutes, which no study should wait
 TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
 _POLL_S = 0.1
+_CONNECT_S = 4
+_KEEPALIVE = {  # 15 seconds until a broker is missed whose machine lost power
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 6), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3))
+    if hasattr(socket, name)
+}
 
 _TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
     "pgmq": {"init_extension": False, "wait_time_seconds": 1, "polling_interval": _POLL_S, "pool_size": 2},
-    "redis": {"unacked_restore_interval": 2, "unacked_restore_throttle": 1, "queue_order_strategy": "priority"},
-    "amqp": {},
+    "redis": {
+        "unacked_restore_interval": 2,
+        "unacked_restore_throttle": 1,
+        "queue_order_strategy": "priority",
+        "socket_connect_timeout": _CONNECT_S,
+        "socket_keepalive": True,
+        "socket_keepalive_options": _KEEPALIVE,
+    },
+    "amqp": {"socket_settings": _KEEPALIVE},
 }
 
 
@@ -62,7 +76,7 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
     app.conf.update(
         broker_transport_options=options,
         broker_connection_retry_on_startup=True,
-        broker_heartbeat=0,  # a solo worker cannot answer one while it works
+        broker_heartbeat=0,  # a solo worker cannot answer one while it works; the kernel answers instead
         task_default_queue=QUEUE,
         task_ignore_result=True,
         task_serializer="json",

@@ -4,7 +4,8 @@ A message only announces that there are jobs: whoever gets it works until no enc
 pass three places, each busy while the others are: readers, the network in the main thread, and threads that save. A
 batch is whatever is ready when the network is free; while more is being read it waits for it, but not for long. Every
 study is one job with a lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to
-one in a batch happens to no other.
+one in a batch happens to no other. What nobody waits for, from ``Urgency.BESIDE`` on, is read and encoded at a low
+priority, so that questions beside it are answered as without it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from radir_pacs.catalogue import Catalogue, runs_alone
 from radir_pacs.encode import EncoderInput, Preprocessing
 from radir_pacs.errors import LeaseLost, Skipped, StorageFailed
 from radir_pacs.intake.sources import NO_SOURCES, Sources
+from radir_pacs.low_priority import after_others
 from radir_pacs.types import Encoding, ImageKind, Job, KeptTokens, Urgency
 
 from .leases import Leases
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.2  # between two looks for more jobs while there is enough to do, and for one that is urgent
 LINGER_S = 0.1  # that an image waits for others to go with: a large batch costs much less per image than a small one
+BESIDE_S = 1.0  # that a batch for a model which does not answer may take: somebody urgent may come meanwhile
 SAVERS = 2  # transactions wait for the disk, not for the processor
 URGENT_ROOM = 4  # urgent studies held beyond the window
 
@@ -107,6 +110,9 @@ class EncodeStudies:
         self._changed = threading.Condition()
         self._look_at = self._ready_since = 0.0
         self._savers = ThreadPoolExecutor(SAVERS, thread_name_prefix="saver")
+        # A thread cannot raise its priority again, and torch's threads have that of the one that started them.
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=after_others)
+        self._beside_image_s = 0.0  # that an image of the last such batch took
         self._stopping = threading.Event()
 
     def run(self, job_id: int = 0) -> None:
@@ -139,6 +145,7 @@ class EncodeStudies:
         """End the readers."""
         self._readers.close()
         self._savers.shutdown()
+        self._beside.shutdown()
 
     def _step(self) -> bool:
         """Whether there may be more to do."""
@@ -244,6 +251,8 @@ class EncodeStudies:
         (urgency, _), _, study, first = self._ready[0]
         model_id = study.models[first.kind]
         limit = self._shelf.batch_limit(model_id)
+        if urgency >= Urgency.BESIDE and self._beside_image_s:
+            limit = min(limit, max(1, int(BESIDE_S / self._beside_image_s)))
         chosen = [one for one in self._ready if one[0][0] == urgency and one[2].models[one[3].kind] == model_id][:limit]
         taken = {one[1] for one in chosen}
         self._ready_since = time.monotonic()
@@ -254,13 +263,19 @@ class EncodeStudies:
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
         metrics.BATCH_IMAGES.labels(images[0].kind).observe(len(images))
-        began = time.monotonic()
+        is_beside, began = batch[0][0].job.urgency >= Urgency.BESIDE, time.monotonic()
         try:
             with metrics.timed(metrics.STAGE_SECONDS, "network"):
-                found = self._shelf.encoder(batch[0][0].models[images[0].kind]).encode_batch(images)
+                model_id = batch[0][0].models[images[0].kind]
+                if is_beside:
+                    found = self._beside.submit(self._encoded, model_id, images).result()
+                else:
+                    found = self._encoded(model_id, images)
         except Exception as error:  # of our own: it must count as an attempt
             found = [error] * len(images)
         took_s = time.monotonic() - began
+        if is_beside:
+            self._beside_image_s = took_s / len(images)
         for (study, _), one in zip(batch, found, strict=True):
             traces.record("network", took_s, study.job.study_uid, parent=study.span, images=len(images))
             if isinstance(one, Exception):
@@ -270,6 +285,9 @@ class EncodeStudies:
             study.left -= 1
             if study.left == 0:
                 self._end(study, study.error)
+
+    def _encoded(self, model_id: str, images: Sequence[EncoderInput | KeptTokens]) -> Sequence[Encoding | Exception]:
+        return self._shelf.encoder(model_id).encode_batch(images)
 
     def _end(self, study: _Held, error: Exception | None) -> None:
         """Have its result saved, whatever it is, unless the job is somebody else's by now."""

@@ -1,9 +1,13 @@
-"""Studies are read several at a time, the most urgent first."""
+"""Studies are read several at a time, the most urgent first.
+
+What is read for a model that does not answer yet is read at a low priority, by readers of its own: a thread or process
+that lowered its priority cannot raise it again. At any time at most ``count`` of all readers read.
+"""
 
 from __future__ import annotations
 
+import heapq
 import itertools
-import queue
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -11,6 +15,8 @@ from typing import Protocol
 import psutil
 
 from radir_pacs.encode import EncoderInput
+from radir_pacs.low_priority import after_others
+from radir_pacs.types import Urgency
 
 from .reading_child import ReadingChild, ReadingSetup
 from .study_reader import Content, Preparing
@@ -33,31 +39,41 @@ Work = Callable[[Reader], None]  # raises nothing
 
 
 class Readers:
-    """``count`` readers, each in a process of its own; a single one is in this process, where it takes least memory."""
+    """``count`` readers, each in a process of its own; a single one is in this process, where it takes least memory.
+
+    As many again serve places from ``Urgency.BESIDE`` on, while no other work waits.
+    """
 
     def __init__(self, setup: ReadingSetup, count: int) -> None:
-        self._readers: list[Reader] = [setup.reader()] if count == 1 else [ReadingChild(setup) for _ in range(count)]
-        self._queue: queue.PriorityQueue[tuple[tuple[int, int], int, Work]] = queue.PriorityQueue()
+        self._count, self._busy = count, 0
+        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {False: [], True: []}  # heaps, by low
         self._numbers = itertools.count()
-        self._closed = threading.Event()
+        self._changed = threading.Condition()
+        self._closed = False
+        lows = [False] * count + [True] * count
+        self._readers: list[Reader] = [setup.reader() if count == 1 else ReadingChild(setup) for _ in lows]
         self._threads = [
-            threading.Thread(target=self._serve, args=(reader,), name="reader", daemon=True) for reader in self._readers
+            threading.Thread(target=self._serve, args=(reader, low), name="reader", daemon=True)
+            for reader, low in zip(self._readers, lows, strict=True)
         ]
         for thread in self._threads:
             thread.start()
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return self._count
 
     def submit(self, place: tuple[int, int], work: Work) -> None:
         """Have a reader do this as soon as one is free and no work with a lower ``place`` waits."""
-        self._queue.put((place, next(self._numbers), work))
+        with self._changed:
+            low = place[0] >= Urgency.BESIDE
+            heapq.heappush(self._waiting[low], (place, next(self._numbers), work))
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the readers' processes, and forget what waits; what is being read fails."""
-        self._closed.set()
-        for _ in self._threads:
-            self._queue.put(((-1, -1), next(self._numbers), _nothing))
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         while any(thread.is_alive() for thread in self._threads):
             for thread, reader in zip(self._threads, self._readers, strict=True):
                 if isinstance(reader, ReadingChild):
@@ -66,15 +82,25 @@ class Readers:
         for reader in self._readers:
             reader.close()
 
-    def _serve(self, reader: Reader) -> None:
-        while not self._closed.is_set():
-            _, _, work = self._queue.get()
-            if not self._closed.is_set():
-                work(reader)
+    def _serve(self, reader: Reader, low: bool) -> None:
+        if low:
+            after_others()
+        while (work := self._next(low)) is not None:
+            work(reader)
+            with self._changed:
+                self._busy -= 1
+                self._changed.notify_all()
 
-
-def _nothing(reader: Reader) -> None:
-    """What wakes a thread that is to end."""
+    def _next(self, low: bool) -> Work | None:
+        """None at the end."""
+        with self._changed:
+            while not self._closed:
+                is_turn = self._waiting[low] and not (low and self._waiting[False])
+                if is_turn and self._busy < self._count:
+                    self._busy += 1
+                    return heapq.heappop(self._waiting[low])[-1]
+                self._changed.wait()
+        return None
 
 
 def how_many(wanted: int, cores: int, workers: int) -> int:

@@ -164,14 +164,16 @@ class Relay:
         self._ring_all(catalogue.jobs.to_announce(16, kinds=_SENDING), TRANSFER_QUEUE)
 
     def _ring_all(self, job_ids: Sequence[int], queue: str) -> None:
-        rung = []
+        """Noted before it is sent: who hears at once would find the row locked by the note, and pass over it."""
+        self._catalogue.jobs.announced(job_ids)
+        waiting = list(job_ids)
         try:
-            for job_id in job_ids:
-                self._ring(job_id, queue)
-                rung.append(job_id)
+            while waiting:
+                self._ring(waiting[0], queue)
+                del waiting[0]
         finally:
-            if rung:
-                self._catalogue.jobs.announced(rung)
+            if waiting:
+                self._catalogue.jobs.not_announced(waiting)
 
     def _ask_for_merges(self) -> None:
         engine = self._catalogue.generations.engine()

@@ -245,7 +245,11 @@ class Asked:
 
     def settle(self) -> None:
         wait(lambda: len(self.answers) > 50)
-        self.since()
+        self.forget()
+
+    def forget(self) -> None:
+        """Figures are of what is answered from now on."""
+        self._from = len(self.answers)
 
     def since(self) -> dict[str, Any]:
         found, self._from = self.answers[self._from :], len(self.answers)

@@ -7,11 +7,9 @@ that one which hangs delays neither the others nor the relay. Answers to readers
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import platform
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -19,6 +17,7 @@ from typing import Protocol
 from radir_pacs.catalogue import AuditRow, Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import PeerFailed, SettingError, StorageFailed
+from radir_pacs.low_priority import after_others
 from radir_pacs.reasons import ReasonCode
 
 from .fhir_feed import FhirReceiver
@@ -31,7 +30,6 @@ MOST_AT_ONCE = 500
 _PAUSE_S = 1.0  # between two batches: seals come every half second
 _CATCH_UP_PAUSE_S = 0.2  # a long spool takes about half a core, and leaves the rest to those who answer
 _LONGEST_PAUSE_S = 60.0
-_NICE = 10
 _HELD_S = 180.0  # longer than a batch may take; then another relay goes on
 _ENDS_S = 5.0
 
@@ -92,9 +90,7 @@ class AuditFeed:
 
     def run(self, stop: threading.Event) -> None:
         """Step until told to stop, after those who answer readers where cores are short."""
-        if sys.platform.startswith("linux"):  # there a thread has a priority of its own
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        after_others()
         while True:
             try:
                 pause_s = self.step()

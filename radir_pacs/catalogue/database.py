@@ -26,13 +26,13 @@ _T = TypeVar("_T")
 POOL_WAIT_S = 10.0
 STATEMENT_TIMEOUT_MS = 120_000  # no statement holds a connection for ever (P6)
 LOCK_TIMEOUT_MS = 30_000
-# For every connection. All but the first apply to TCP only, where a network may drop packets silently.
-_DEADLINES = {
-    "connect_timeout": CONNECT_S,
+# Of every connection by TCP, where a network may drop packets silently: 15 seconds until either end notices.
+_OURS = {"tcp_user_timeout": 15_000, "keepalives_idle": 6, "keepalives_interval": 3, "keepalives_count": 3}
+_THE_SERVERS = {  # it holds the locks of a machine that lost power until then
     "tcp_user_timeout": 15_000,
-    "keepalives_idle": 30,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
+    "tcp_keepalives_idle": 6,
+    "tcp_keepalives_interval": 3,
+    "tcp_keepalives_count": 3,
 }
 
 
@@ -41,10 +41,22 @@ def conninfo_of(settings: Settings) -> str:
     if not settings.database_url:
         return embedded.start(settings.home)
     try:
-        conninfo_to_dict(settings.database_url)  # finds faults before anybody connects
-        return make_conninfo(settings.database_url, connect_timeout=10, client_encoding="UTF8")  # whatever PG* says
+        given = conninfo_to_dict(settings.database_url)  # finds faults before anybody connects
+        limits = {name: value for name, value in _OURS.items() if name not in given}
+        options = _options(**_THE_SERVERS) + f" {given.get('options') or ''}"
+        return make_conninfo(
+            settings.database_url,
+            **limits,
+            connect_timeout=10,
+            client_encoding="UTF8",  # whatever PG* says
+            options=options.strip(),
+        )
     except psycopg.Error:
         raise SettingError("database_url: not a Postgres URL or connection string") from None
+
+
+def _options(**values: object) -> str:
+    return " ".join(f"-c {name}={value}" for name, value in values.items())
 
 
 class Database:
@@ -57,14 +69,20 @@ class Database:
         self._watch = Watch(conninfo, on_away=self._drop_pool, on_back=self._renew_pool)
 
     def _make_pool(self) -> ConnectionPool[Connection]:
-        options = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS} -c timezone=UTC"
+        given = conninfo_to_dict(self.conninfo).get("options") or ""
+        ours = _options(statement_timeout=STATEMENT_TIMEOUT_MS, lock_timeout=LOCK_TIMEOUT_MS, timezone="UTC")
         pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
             min_size=1,
             max_size=self._connections,
             timeout=POOL_WAIT_S,
             open=False,
-            kwargs={"row_factory": dict_row, "options": options, "autocommit": False, **_DEADLINES},
+            kwargs={
+                "row_factory": dict_row,
+                "options": f"{given} {ours}".strip(),
+                "autocommit": False,
+                "connect_timeout": CONNECT_S,
+            },
         )
         pool.open()
         return pool

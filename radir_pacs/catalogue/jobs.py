@@ -138,9 +138,16 @@ class Jobs(CataloguePart):
         return [(row["id"], Urgency(row["urgency"])) for row in rows]
 
     def announced(self, ids: Sequence[int]) -> None:
-        """Record that the broker has messages for these jobs: after sending, so a crash in between sends them twice."""
+        """Record that the broker is about to have messages for these; one that a crash kept back is sent later."""
+        if not ids:
+            return
         with self._database.transaction() as connection:
             run(connection, "announced", ids=list(ids))
+
+    def not_announced(self, ids: Sequence[int]) -> None:
+        """The broker did not take the messages: they are to be sent again."""
+        with self._database.transaction() as connection:
+            run(connection, "not_announced", ids=list(ids))
 
     def get(self, job_id: int) -> Job | None:
         """A job as it stands, whoever holds it."""

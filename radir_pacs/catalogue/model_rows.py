@@ -144,6 +144,13 @@ class RetrainingStep:
     started_at: datetime | None
     ended_at: datetime | None
 
+    @property
+    def took_s(self) -> float | None:
+        """From its last beginning to its end."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotStudy:

@@ -361,7 +361,11 @@ class Settings:
         low=0,
     )
     shadow_share: float = setting(
-        0.1, "Share of the questions that are also asked of the model in shadow, unseen.", low=0, high=1
+        0.1,
+        "Share of the questions that are also asked of the model in shadow, unseen; fewer where they would take more"
+        " than a hundredth of the time.",
+        low=0,
+        high=1,
     )
     off_peak_hours: str = setting(
         "22-5",

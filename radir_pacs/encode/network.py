@@ -424,5 +424,9 @@ class RadirNetwork(nn.Module):
         """Token ids of reports [n, length] to unit vectors [n, vector_dim], in the space of the region "chest".
 
         A report says nothing of appearance."""
+        return functional.pad(self.own_report_vectors(ids), (0, self.config.vector_dim - self.config.embedding_dim))
+
+    def own_report_vectors(self, ids: Tensor) -> Tensor:
+        """As ``report_vectors``, [n, embedding_dim]: to be compared with what ``answer`` gives."""
         out: Tensor = functional.normalize(self.report(self.text(ids)).float(), dim=-1)
-        return functional.pad(out, (0, self.config.vector_dim - self.config.embedding_dim))
+        return out

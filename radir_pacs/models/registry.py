@@ -12,11 +12,12 @@ from radir_pacs.catalogue import Catalogue, Coverage, ModelEvent, ModelProgress,
 from radir_pacs.config import Settings
 from radir_pacs.encode import default_bundles
 from radir_pacs.encode.folder import ENCODER, read_manifest
-from radir_pacs.errors import BundleRefused, Conflict, NotFound, NotReady, SettingError
+from radir_pacs.errors import BundleRefused, Conflict, NotFound, NotReady, RadirError, SettingError
 from radir_pacs.index import should_merge
 from radir_pacs.models.answered import Answered, answered
 from radir_pacs.models.bundles import bundle_folder, copy_bundle, is_intact, manifest_sha256
 from radir_pacs.models.comparison import Comparison, compared
+from radir_pacs.models.promotions import file_promotions
 from radir_pacs.types import ImageKind, ModelState
 
 log = logging.getLogger(__name__)
@@ -164,7 +165,7 @@ class Registry:
             raise NotReady(
                 f"the index of {model_id} is being built ({len(regions)} regions left): ask again in a while"
             )
-        return self._models.promote(
+        promoted = self._models.promote(
             model_id,
             by=by,
             reason=reason,
@@ -172,13 +173,25 @@ class Registry:
             least_coverage=self._settings.model_coverage,
             instead_of=serving.model_id if serving else None,
         )
+        self._file(model_id, serving)
+        return promoted
 
     def rollback(self, kind: ImageKind, *, by: str, reason: str, evidence: str = "") -> tuple[ModelRow, Coverage]:
         """As `Models.rollback`; also Conflict when its bundle is damaged, by which nothing new could be encoded."""
-        before = self._models.served_before(kind)
+        before, serving = self._models.served_before(kind), self._models.serving(kind)
         if before is not None and before.bundle_sha256 is not None and not self._has_bundle(before):
             raise Conflict(f"the bundle of {before.model_id} is damaged: `radir models register` its folder")
-        return self._models.rollback(kind, by=by, reason=reason, evidence=evidence)
+        model, coverage = self._models.rollback(kind, by=by, reason=reason, evidence=evidence)
+        self._file(model.model_id, serving)
+        return model, coverage
+
+    def _file(self, model_id: str, replaced: ModelRow | None) -> None:
+        """In the runs that trained them: who had one serve in place of the other."""
+        both = [model_id, *([replaced.model_id] if replaced else [])]
+        try:
+            file_promotions(self._catalogue, self._settings, both)
+        except RadirError as error:  # what serves has changed all the same; `Upkeep.tidy` files it
+            log.warning("a promotion is not filed yet", extra={"model": model_id, "error": error.code})
 
     def retire(self, model_id: str, *, by: str, reason: str, evidence: str = "") -> None:
         """As `Models.retire`."""

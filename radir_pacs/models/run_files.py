@@ -9,14 +9,28 @@ from typing import Any
 
 from radir_pacs.config import Settings
 
+PREFLIGHT = "preflight.json"
 EXAMINATION, GATES, LOSSES = "examination.json", "gates.json", "losses.json"
 PAGE, LOG = "evidence.html", "run.log"
+EVIDENCE, PROMOTION = "evidence.json", "promotion.json"
 WORK = "work"  # checkpoints, and network inputs prepared from patients' pixels
 
 
 def run_folder(home: Path, run_id: int) -> Path:
     """Where everything of a run is, whether or not it is there."""
     return home / "retraining" / str(run_id)
+
+
+def record_of(run_id: int) -> str:
+    """How the history of models names the evidence of a run."""
+    return f"retraining/{run_id}/{EVIDENCE}"
+
+
+def run_of(record: str) -> int | None:
+    """The run whose evidence a line of the history names; people write there as well."""
+    number = record.removeprefix("retraining/").partition("/")[0]
+    is_run = number.isascii() and number.isdecimal() and len(number) < 10
+    return int(number) if is_run and record == record_of(int(number)) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +49,12 @@ class RunFiles:
         page = self.folder / PAGE
         return page if page.is_file() else None
 
+    @property
+    def estimated_s(self) -> float | None:
+        """How long the run would take, as it was estimated before anything was trained."""
+        told = self._table(PREFLIGHT).get("estimated_s")
+        return float(told) if isinstance(told, int | float) else None
+
     def gates(self) -> list[dict[str, Any]]:
         """Each gate: code, passed, text, and whether it was judged."""
         told = self._json(GATES)
@@ -43,6 +63,11 @@ class RunFiles:
     def examination(self) -> dict[str, Any]:
         """Champion and challenger by region and group."""
         return self._table(EXAMINATION)
+
+    def promotions(self) -> list[dict[str, Any]]:
+        """When the challenger began to serve, or was replaced: lines of the history of models, oldest first."""
+        told = self._table(PROMOTION).get("serving")
+        return told if isinstance(told, list) else []
 
     def losses(self) -> dict[str, list[list[float]]]:
         """By name, [step, mean loss]."""

@@ -10,6 +10,7 @@ from radir_pacs.config import DAY_S, Settings
 from radir_pacs.errors import Conflict, NotReady
 from radir_pacs.index import remove_model
 from radir_pacs.models.bundles import remove_bundle
+from radir_pacs.models.promotions import file_promotions
 from radir_pacs.models.registry import Registry
 from radir_pacs.models.retraining_work import clear_old_work
 from radir_pacs.types import ModelState
@@ -61,7 +62,9 @@ class Upkeep:
 
     def tidy(self) -> None:
         """Every few minutes: studies that no job asks for are asked for again; models to forget are cleared away."""
-        for model in self._catalogue.models.kept():
+        kept = self._catalogue.models.kept()
+        file_promotions(self._catalogue, self._settings, [model.model_id for model in kept])
+        for model in kept:
             if model.bundle_sha256 is None:
                 continue
             progress = self._catalogue.models.progress(model.model_id)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 from types import TracebackType
 from typing import Self
 
 from radir_pacs.errors import RadirError
+from radir_pacs.low_priority import after_others
 from radir_pacs.query.partitions import Partitions
 
 log = logging.getLogger(__name__)
@@ -42,8 +41,7 @@ class IndexCheck:
         self._thread.join()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError, AttributeError):  # on Linux every thread has its own priority
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        after_others(_NICE)
         while not self._stop.wait(self._pause_s):
             try:
                 self._partitions.check(self._rest)

@@ -1,7 +1,9 @@
 """Questions that were answered are asked again of the model in shadow, unseen, and the answers are compared.
 
-It never slows an answer: a share of the questions goes into a short queue, from which one thread takes them; what finds
-the queue full is dropped. What is kept says nothing about a patient.
+No answer waits for it: a share of the questions goes into a short queue, from which one thread takes them; what finds
+the queue full is dropped. The thread rests a hundred times as long as a question took, so that about 1 % of the time
+answers share the interpreter with one. (At a low priority it would be interrupted while it holds the interpreter's
+lock, for which those wait who answer.) What is kept says nothing about a patient.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FIRST = 10  # cases that are compared
 _WAITING = 8
+_RESTS = 100  # times as long as the last question took
 _LOOK_S = 5.0  # between two looks at which models are in shadow
 
 
@@ -50,6 +53,7 @@ class ShadowQuestions:
         self._queue: queue.Queue[_Answered | None] = queue.Queue(_WAITING)
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
         self._shadows: Mapping[str, str] = {}
         self._looked_s = float("-inf")
 
@@ -70,12 +74,14 @@ class ShadowQuestions:
         """Ask no more; what is being asked ends."""
         with self._lock:
             thread, self._thread = self._thread, None
+        self._closing.set()
         if thread is not None:
             self._queue.put(None)
             thread.join()
 
     def _work(self) -> None:
         while (one := self._queue.get()) is not None:
+            began = time.perf_counter()
             try:
                 shadow = self._shadow_beside(one.answer.model_id)
                 if shadow is not None:
@@ -86,6 +92,7 @@ class ShadowQuestions:
                 log.debug("a comparison is left out", extra={"error": error.code})
             except Exception:  # the edge of the thread: nobody waits for it
                 log.exception("a comparison broke")
+            self._closing.wait(_RESTS * (time.perf_counter() - began))
 
     def _shadow_beside(self, serving: str) -> str | None:
         """The model in shadow for the kind of image that this model answers for."""

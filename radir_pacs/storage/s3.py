@@ -82,6 +82,7 @@ class Bucket:
             client_options={
                 "allow_http": address.endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=5),
+                "read_timeout": timedelta(seconds=10),  # between two pieces
                 "timeout": timedelta(seconds=60),
             },
             retry_config={"max_retries": _TRIES, "retry_timeout": _GIVES_UP},

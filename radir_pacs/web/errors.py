@@ -6,6 +6,7 @@ A browser that asks for one of the pages gets the same message as a page.
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 log = logging.getLogger(__name__)
 
+_AWAY_S = 5  # what is away is asked again every few seconds
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "unsupported_media_type"}
 
 
@@ -60,6 +62,8 @@ def install(app: Flask) -> None:
         response = error_response(error.http_status, error.code, str(error), **details)
         if isinstance(error, TooManyRequests):
             response.headers["Retry-After"] = str(error.wait_s)
+        elif error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers["Retry-After"] = str(_AWAY_S)
         return response
 
     def log_exception(exc_info: ExcInfo) -> None:

@@ -22,3 +22,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """A small synthetic hospital: its folder, and the truth of its studies."""
     return hospital_of(tmp_path_factory, "--patients", "6", "--seed", "3")
+
+
+@pytest.fixture(scope="session")
+def fewer_cts(hospital: tuple[Path, list[dict[str, Any]]]) -> tuple[Path, list[dict[str, Any]]]:
+    """All radiographs of that hospital and two of its CTs, whose 60 slices each take long to send and encode."""
+    folder, studies = hospital
+    cts = [study for study in studies if study["kind"] == "CT"][:2]
+    return folder, [study for study in studies if study["kind"] != "CT" or study in cts]

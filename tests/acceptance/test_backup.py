@@ -50,9 +50,9 @@ def bucket() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.timeout(900)
-def test_it_goes_on_from_its_backup(stack: Stack, hospital: Hospital, bucket: dict[str, str], tmp_path: Path) -> None:
+def test_it_goes_on_from_its_backup(stack: Stack, fewer_cts: Hospital, bucket: dict[str, str], tmp_path: Path) -> None:
     """The other machine keeps its files in a bucket, so that all that reads or stores one goes there."""
-    folder, studies = hospital
+    folder, studies = fewer_cts
     uids = [study["study_uid"] for study in studies]
     half = len(studies) // 2
     stack.json("send", *(str(folder / file) for study in studies[:half] for file in study["files"]))

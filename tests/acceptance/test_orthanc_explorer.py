@@ -35,13 +35,13 @@ _SHOWN = """
 
 
 @pytest.fixture(scope="module")
-def house(hospital: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(fewer_cts: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """OHIF is there too, as npm has it."""
     need("npm")
     install(Settings(home=tmp_path_factory.mktemp("unused"), ohif_folder=str(OHIF)))
     with (
         running_stack(tmp_path_factory.mktemp("stack"), ohif_folder=str(OHIF)) as stack,
-        running_house(stack, hospital, tmp_path_factory.mktemp("orthanc")) as started,
+        running_house(stack, fewer_cts, tmp_path_factory.mktemp("orthanc")) as started,
     ):
         yield started
 

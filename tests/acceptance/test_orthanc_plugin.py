@@ -27,8 +27,8 @@ from tests.stack import Stack, running_stack
 
 
 @pytest.fixture(scope="module")
-def house(stack: Stack, hospital: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with running_house(stack, hospital, tmp_path_factory.mktemp("orthanc")) as started:
+def house(stack: Stack, fewer_cts: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with running_house(stack, fewer_cts, tmp_path_factory.mktemp("orthanc")) as started:
         yield started
 
 

@@ -1,15 +1,24 @@
-"""kill -9 of trainer, worker and Postgres while a model is retrained, and while it encodes the archive."""
+"""kill -9 of trainer, worker and Postgres while a model is retrained, and while it encodes the archive.
+
+Then it is promoted and rolled back while a client asks.
+"""
 
 from __future__ import annotations
 
+import http.client
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -19,15 +28,17 @@ from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
 from radir_pacs.encode import Bundle, Encoder
 from radir_pacs.encode.tokens import encoder_id
-from radir_pacs.errors import StorageFailed
+from radir_pacs.errors import NotReady, StorageFailed
 from radir_pacs.models import Registry
 from radir_pacs.models.bundles import bundle_folder
+from radir_pacs.models.run_files import RunFiles
 from radir_pacs.types import ImageKind, ModelState, StepState
 from radir_training.retraining.steps import StepName
 from tests.stack import Stack, running_stack
 from tests.training.retraining_material import PLAN, STUDIES, fill_archive, toy_champion, toy_set
 
 LIMIT_S = 180.0
+ASKED = 20  # questions whose answers before a promotion and after a rollback are compared
 SETTINGS = {"job_lease_s": "3", "job_max_attempts": "50", "reencode_per_minute": "2400"}
 
 
@@ -124,6 +135,78 @@ def test_a_retraining_and_its_encodings_survive_the_death_of_every_process(stack
             assert encoding is not None
             np.testing.assert_allclose(encoding.vectors, wanted.vectors, atol=1e-5)
         assert len(kept) == STUDIES
+        _promoted_and_rolled_back(stack, Registry(catalogue, settings), run.champion, model)
+
+
+def _promoted_and_rolled_back(stack: Stack, registry: Registry, champion: str, model: str) -> None:
+    """While a client asks, which meets no error; afterwards the answers are those from before, to the last digit."""
+    with Client(stack.web_port) as client:
+        before = [client.ask(number) for number in range(1, ASKED + 1)]
+        assert {answer["model"] for answer in before} == {champion} and all(answer["cases"] for answer in before)
+        with client.asking() as answered:
+
+            def promotes() -> bool:
+                try:
+                    return registry.promote(model, by="Dr. A", reason="better").state is ModelState.SERVING
+                except NotReady:  # its index is being built
+                    return False
+
+            wait(lambda: champion in answered)
+            wait(promotes)
+            wait(lambda: answered[-1] == model)
+            began = time.monotonic()
+            registry.rollback(ImageKind.CXR, by="Dr. B", reason="worse after all")
+            wait(lambda: answered[-1] == champion)
+            assert time.monotonic() - began < 60
+        changes = [now for before, now in itertools.pairwise(answered) if now != before]
+        assert changes == [model, champion], "each answer is whole, and none is of the other model"
+        assert [client.ask(number) for number in range(1, ASKED + 1)] == before
+    served = RunFiles(folder=stack.home / "retraining" / "1").promotions()
+    assert [(one["change"], one["who"]) for one in served] == [("PROMOTED", "Dr. A"), ("ROLLED_BACK", "Dr. B")]
+
+
+class Client:
+    """Asks for similar cases over HTTP, over one connection, one question after the other."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, number: int) -> dict[str, Any]:
+        """The model and the cases, scores included. Raises for whatever is no answer."""
+        self._connection.request("GET", f"/api/studies/2.25.{number}/similar?anatomy=chest")
+        response = self._connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body
+        lines = [json.loads(line) for line in body.splitlines()]
+        assert lines[-1]["type"] == "end", body
+        return {"model": lines[0]["model"], "cases": [line for line in lines if line["type"] == "case"]}
+
+    @contextmanager
+    def asking(self) -> Iterator[list[str]]:
+        """The models that answer meanwhile, in order; at its end, any error that a question met is raised."""
+        answered: list[str] = []
+        stop = threading.Event()
+
+        def work() -> None:
+            for number in itertools.cycle(range(1, STUDIES + 1)):
+                if stop.is_set():
+                    return
+                answered.append(self.ask(number)["model"])
+
+        with ThreadPoolExecutor(1) as pool:
+            asks = pool.submit(work)
+            try:
+                wait(lambda: bool(answered) or asks.done())
+                yield answered
+            finally:
+                stop.set()
+        asks.result()
 
 
 def _toml(plan: Path) -> Path:

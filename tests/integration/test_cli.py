@@ -17,6 +17,7 @@ from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation  # type:
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
+from radir_pacs.delivery import send
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.send import send_files
 from radir_pacs.errors import PeerFailed
@@ -113,8 +114,9 @@ def test_sending_to_nobody_is_one_line(images: list[Path], capsys: pytest.Captur
 
 
 def test_what_a_peer_that_goes_away_did_not_take_is_said(
-    images: list[Path], capsys: pytest.CaptureFixture[str]
+    images: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(send, "_RESTART_S", 1.0)
     with peer_that_takes(2) as peer:
         results = send_files(images, peer)
         assert [result.path for result in results] == images

@@ -159,6 +159,7 @@ def test_a_store_and_a_get_are_answered_while_it_is_away(
         def ready() -> None:
             answer = requests.get(web.root + "/health/ready", timeout=10)
             assert answer.status_code == 503 and "database" in answer.json()["error"]["message"]
+            assert int(answer.headers["Retry-After"]) >= 1
 
         with hurt(own):
             assert timed(ready) < 2

@@ -23,12 +23,13 @@ from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.encode import EncoderInput
 from radir_pacs.errors import DicomRefused, Quarantined
+from radir_pacs.low_priority import NICE
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Urgency
 from radir_workers.readers import how_many
 from radir_workers.reading_child import ReadingChild, ReadingSetup
-from tests.catalogue_material import DIM, add, header, register
+from tests.catalogue_material import DIM, MODEL, add, header, register
 from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
 
@@ -183,6 +184,38 @@ def test_urgent_ones_come_first_and_an_archive_last(
     with encoding_line(catalogue, blobs.root, shelf) as line:
         line.run()
     assert [uid for batch in shelf.batches for uid in batch] == [old[3], new[1], new[0], new[2], old[2], old[1], old[0]]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
+def test_what_nobody_waits_for_is_encoded_at_a_low_priority(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radir_workers.encode_studies.BESIDE_S", 0.0)
+    old = [receive(n) for n in range(3)]
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 3
+    new = receive(7)
+    found: dict[tuple[str, str], int] = {}
+
+    def network(one: EncoderInput) -> Encoding:
+        low = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        model_id = MODEL if (one.study_uid, MODEL) not in found and one.study_uid == new else "cxr-next-1"
+        found[one.study_uid, model_id] = low
+        return replace(by_hand(one), model_id=model_id)
+
+    shelf = FakeShelf(network)
+    with encoding_line(catalogue, blobs.root, shelf) as line:
+        line.run()
+    own = os.nice(0)
+    assert found == {
+        (new, MODEL): own,
+        (new, "cxr-next-1"): max(NICE, own),
+        **{(uid, "cxr-next-1"): max(NICE, own) for uid in old},
+    }
+    assert all(len(batch) == 1 for batch in shelf.batches[2:]), "short ones: somebody urgent may come"
 
 
 def test_a_study_that_the_model_has_not_reached_is_encoded_when_somebody_asks(

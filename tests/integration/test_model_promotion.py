@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import psycopg
@@ -19,6 +21,7 @@ from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.errors import BundleRefused, Conflict, NotCovered
 from radir_pacs.models import Registry, Upkeep
 from radir_pacs.models.bundles import bundle_folder
+from radir_pacs.models.run_files import EVIDENCE, PROMOTION, RunFiles, record_of
 from radir_pacs.query import Searcher
 from radir_pacs.query.shadow import ShadowQuestions
 from radir_pacs.similar_cases import Query, SimilarCaseList
@@ -154,6 +157,51 @@ def test_promoted_and_rolled_back_while_questions_are_asked(hospital: Hospital, 
         assert again.model_id == hospital.first
 
 
+def test_who_promoted_is_filed_beside_the_evidence_of_the_run(hospital: Hospital, tmp_path: Path) -> None:
+    files, nobodys = (RunFiles.of(hospital.settings, number) for number in (7, 8))
+    for one in (files, nobodys):
+        one.folder.mkdir(parents=True)
+    (files.folder / EVIDENCE).write_text("{}")
+    other = seeded_bundle(ImageKind.CXR, 2).save(tmp_path / "second").model_id
+    hospital.registry.register(tmp_path / "second", by="Dr. A", reason="retraining 7", evidence=record_of(7))
+    hospital.registry.shadow(other, by="Dr. A", reason="retraining 7", evidence=record_of(7))
+    hospital.work()
+    assert files.promotions() == [] and not (files.folder / PROMOTION).exists(), "it never served"
+    hospital.registry.promote(other, by="Dr. B", reason="better", evidence=record_of(8))
+    [promoted] = files.promotions()
+    assert {name: promoted[name] for name in ("change", "model_id", "replaces", "who", "reason")} == {
+        "change": "PROMOTED",
+        "model_id": other,
+        "replaces": hospital.first,
+        "who": "Dr. B",
+        "reason": "better",
+    }
+    hospital.registry.rollback(ImageKind.CXR, by="rule:night", reason="worse after all")
+    assert [(one["change"], one["model_id"], one["who"]) for one in files.promotions()] == [
+        ("PROMOTED", other, "Dr. B"),
+        ("ROLLED_BACK", hospital.first, "rule:night"),
+    ]
+    lines = {str(event.at) for event in hospital.registry.history()}
+    assert all(one["at"] in lines for one in files.promotions()), "as the history has it"
+    kept = files.promotions()
+    (files.folder / PROMOTION).unlink()  # killed before it was written
+    Upkeep(hospital.catalogue, hospital.settings).tidy()
+    assert files.promotions() == kept
+    assert list(nobodys.folder.iterdir()) == [], "the grounds of a promotion are another run's evidence"
+
+
+def test_a_promotion_stands_though_it_cannot_be_filed(hospital: Hospital, tmp_path: Path) -> None:
+    files = RunFiles.of(hospital.settings, 7)
+    (files.folder / PROMOTION).mkdir(parents=True)  # nothing can take its place
+    (files.folder / EVIDENCE).write_text("{}")
+    other = seeded_bundle(ImageKind.CXR, 2).save(tmp_path / "second").model_id
+    hospital.registry.register(tmp_path / "second", by="Dr. A", reason="trained here", evidence=record_of(7))
+    hospital.registry.shadow(other, by="Dr. A", reason="trained here")
+    hospital.work()
+    assert hospital.registry.promote(other, by="Dr. A", reason="better").state is ModelState.SERVING
+    assert hospital.ask(hospital.searchers[0]).model_id == other and files.promotions() == []
+
+
 def test_a_worker_follows_without_a_restart_and_frees_what_is_retired(hospital: Hospital, tmp_path: Path) -> None:
     other = challenger(hospital, tmp_path / "second")
     assert hospital.registry.get(other).state is ModelState.SHADOW, "named in the settings: it encodes beside"
@@ -232,6 +280,21 @@ def test_questions_are_asked_unseen_of_the_model_in_shadow(hospital: Hospital, t
     with psycopg.connect(hospital.catalogue.conninfo) as connection:
         told = repr(connection.execute("SELECT * FROM shadow_answer").fetchall())
     assert "2.25." not in told, "no study is named"
+
+
+def test_the_model_in_shadow_is_asked_a_hundredth_of_the_time(hospital: Hospital, tmp_path: Path) -> None:
+    other = challenger(hospital, tmp_path / "second")
+    hospital.work()
+    searcher, rests = hospital.searchers[0], list[float]()
+    answer = hospital.ask(searcher)
+    asked = ShadowQuestions(hospital.catalogue, searcher._similar, share=1.0)
+    asked._closing = cast(threading.Event, SimpleNamespace(wait=rests.append, set=lambda: None))
+    for _ in range(3):
+        asked.offer(answer.query, answer, 0.25)
+    asked.close()
+    [compared] = hospital.registry.compared(other)
+    assert compared.overlap.count == len(rests) == 3
+    assert sum(rests) >= 100 * 3 * compared.shadow_ms.mean / 1000
 
 
 def test_an_answer_never_waits_for_the_model_in_shadow(hospital: Hospital, tmp_path: Path) -> None:

@@ -66,6 +66,43 @@ def eventually(what, limit_s: float = 30.0) -> None:  # type: ignore[no-untyped-
         time.sleep(0.01)
 
 
+def test_who_hears_of_a_job_finds_its_row_at_rest(
+    catalogue: Catalogue, settings: Settings, clock: Clock, database_url: str
+) -> None:
+    """Workers pass over locked rows: one that the relay still wrote to would wait for the next announcement."""
+    versions = []
+
+    def version() -> object:
+        with psycopg.connect(database_url) as connection:
+            return connection.execute("SELECT ctid, xmin FROM job").fetchone()
+
+    relay = Relay(
+        catalogue, BlobStore(settings.home / "blobs"), settings, lambda job, queue: versions.append(version()), clock
+    )
+    catalogue.jobs.enqueue(JobKind.REPORT, "2.25.1")
+    relay.round()
+    assert len(versions) == 1
+    assert version() == versions[0], "nothing was written after the message"
+
+
+def test_a_job_whose_message_the_broker_did_not_take_is_announced_in_the_next_round(
+    catalogue: Catalogue, settings: Settings, clock: Clock
+) -> None:
+    tried = list[int]()
+
+    def ring(job_id: int, queue: str) -> None:
+        tried.append(job_id)
+        if len(tried) == 1:
+            raise ConnectionError
+
+    relay = Relay(catalogue, BlobStore(settings.home / "blobs"), settings, ring, clock)
+    first, second = (catalogue.jobs.enqueue(JobKind.REPORT, f"2.25.{number}") for number in (1, 2))
+    relay.round()
+    assert tried == [first]
+    relay.round()
+    assert sorted(tried) == [first, first, second]
+
+
 def test_a_quiet_study_is_completed_and_rung(catalogue: Catalogue, relay: Relay, rung: list[int]) -> None:
     add(catalogue, header())
 

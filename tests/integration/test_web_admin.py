@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -336,6 +336,10 @@ def test_a_run_is_watched_and_cancelled(
     (files.folder / "losses.json").write_text(json.dumps({"contrast": [[1, 2.0], [2, 1.0]], "zero": [[1, 0.0]]}))
     (files.folder / "run.log").write_text(f"{HOSTILE}\x1b[31m\n")
     page = see(client, f"/admin/retraining/{number}")
+    assert "Takes about" not in page
+    (files.folder / "preflight.json").write_text(json.dumps({"estimated_s": 90.0}))
+    page = see(client, f"/admin/retraining/{number}")
+    assert "<dt>Takes about</dt><dd>90 s</dd>" in page
     assert "waiting" in page and "Go on" not in page, "its process is just beginning"
     monkeypatch.setattr(retraining, "_BEGINS", timedelta(0))
     page = see(client, f"/admin/retraining/{number}")
@@ -400,6 +404,33 @@ def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, 
     assert "sandbox" in policy and "script-src" not in policy and "default-src 'none'" in policy
     page = see(client, f"/admin/retraining/{number}")
     assert "+0.250" in page and "−0.300 … −0.100" in page and "too few" in page and "<script>alert" not in page
+
+
+def test_who_promoted_the_challenger_of_a_run_is_shown(
+    client: FlaskClient,
+    catalogue: Catalogue,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    register(catalogue)
+    number = _run(catalogue)
+    files = RunFiles.of(settings, number)
+    files.folder.mkdir(parents=True)
+    title = "When it began to answer"
+    assert title not in see(client, f"/admin/retraining/{number}")
+    event = catalogue.models.history(MODEL)[-1]
+    told = {"model": MODEL, "serving": [asdict(event) | {"who": "Dr. Meyer", "replaces": "older", "reason": HOSTILE}]}
+    (files.folder / "promotion.json").write_text(json.dumps(told, default=str))
+    page = see(client, f"/admin/retraining/{number}")
+    assert title in page and "Dr. Meyer" in page and "older" in page and "<script>alert" not in page
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert main(["retrain", "show", str(number), "--json"]) == 0
+    [shown] = json.loads(capsys.readouterr().out)["promotions"]
+    assert (shown["change"], shown["who"], shown["replaces"]) == ("PROMOTED", "Dr. Meyer", "older")
+    assert main(["retrain", "show", str(number)]) == 0
+    assert f"promoted {MODEL} instead of older, by Dr. Meyer" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_plan_is_tried_by_the_command_and_its_refusal_read(client: FlaskClient, catalogue: Catalogue) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -11,18 +13,22 @@ import torch
 from torch import nn
 
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.dicom.header import read_header
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokens import encoder_id
-from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
+from radir_pacs.storage.blobs import BlobStore
+from radir_pacs.types import F16, ImageKind, ImageTokens, InstanceHeader, KeptTokens
 from radir_training.data.studies import StudySet
 from radir_training.learning.recipe import Recipe
 from radir_training.learning.train import train
 from radir_training.retraining.plan import Plan
 from radir_training.retraining.steps import STEPS
 from tests.catalogue_material import add, header, receive
+from tests.dicom_files import radiograph
+from tests.dicom_material import CT
 
-from .toy import TOY, toy_set
+from .toy import TOY, TOY_CT, toy_ct_set, toy_set
 
 STUDIES = 300
 PLAN = Plan.from_json(
@@ -34,13 +40,14 @@ PLAN = Plan.from_json(
 )
 
 
-def toy_champion(folder: Path, *, forgets: bool = True) -> Bundle:
+def toy_champion(folder: Path, *, forgets: bool = True, kind: ImageKind = ImageKind.CXR) -> Bundle:
     """Trained on other patients; then its head sees one direction only, while decoder and encoder forget nothing.
 
     Unless it ``forgets``, the head stays as it was trained: then only a challenger that learned something is better.
     """
     recipe = Recipe(epochs=4, batch=32, seed=3, augment=False, muon=False, learning_rate=2e-3)
-    bundle = train(TOY, toy_set(192, 1), recipe)
+    config, data = (TOY, toy_set) if kind is ImageKind.CXR else (TOY_CT, toy_ct_set)
+    bundle = train(config, data(192, 1), recipe)
     if not forgets:
         return bundle.save(folder)
     noise = torch.Generator().manual_seed(1)
@@ -53,23 +60,34 @@ def toy_champion(folder: Path, *, forgets: bool = True) -> Bundle:
     return bundle.save(folder)
 
 
-def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, reports: Sequence[str]) -> None:
-    """Studies with their reports and image tokens, as an encode worker leaves them, without the pixels."""
+def fill_archive(
+    catalogue: Catalogue,
+    champion: Bundle,
+    studies: StudySet,
+    reports: Sequence[str],
+    blobs: BlobStore | None = None,
+) -> None:
+    """Studies with their reports and image tokens, as an encode worker leaves them; pixels only of radiographs, into
+    ``blobs``."""
     assert isinstance(champion.network, RadirNetwork)
     with torch.inference_mode():
         images = torch.from_numpy(studies.images.astype(np.float32))
-        views = torch.zeros(len(studies), dtype=torch.int64)
-        tokens = champion.network.kept_tokens(images, views, ImageKind.CXR).half().numpy()
+        views = torch.from_numpy(studies.views)
+        tokens = champion.network.kept_tokens(images, views, studies.kind).half().numpy()
     encoder = encoder_id(champion)
     assert encoder is not None
+    changes: dict[str, Any] = {"modality": "CT", "sop_class_uid": CT} if studies.kind is ImageKind.CT else {}
     for number, report in enumerate(reports, start=1):
         sex, age = ("F", "M")[number % 2], 25.0 + number % 60
-        given = header(number, patient_sex=sex, patient_age_years=age)
-        add(catalogue, given)
+        given = header(number, patient_sex=sex, patient_age_years=age, **changes)
+        if blobs is None:
+            add(catalogue, given)
+        else:
+            store(catalogue, blobs, given, studies.images[number - 1, 0])
         catalogue.studies.complete_now(given.study_uid)
         receive(catalogue, given.study_uid, report)
         revision = catalogue.studies.revision_of(given.study_uid)[1]
-        kept = ImageTokens(encoder=encoder, kind=ImageKind.CXR, lateral=False, values=tokens[number - 1])
+        kept = ImageTokens(encoder=encoder, kind=studies.kind, lateral=False, values=tokens[number - 1])
         catalogue.image_tokens.keep(
             [
                 KeptTokens(
@@ -81,6 +99,25 @@ def fill_archive(catalogue: Catalogue, champion: Bundle, studies: StudySet, repo
                 )
             ]
         )
+
+
+def store(catalogue: Catalogue, blobs: BlobStore, given: InstanceHeader, image: F16) -> None:
+    """A radiograph of this picture, 96 x 96."""
+    grey = np.clip(1000 + 400 * image.astype(np.float32), 0, 4095).astype(np.uint16)
+    content = BytesIO()
+    radiograph(
+        StudyInstanceUID=given.study_uid,
+        SeriesInstanceUID=given.series_uid,
+        SOPInstanceUID=given.sop_uid,
+        PatientID=given.patient_id,
+        Rows=96,
+        Columns=96,
+        PixelData=grey.repeat(3, axis=0).repeat(3, axis=1).tobytes(),
+    ).save_as(content, enforce_file_format=True)
+    sha256, size_bytes = blobs.put(content.getvalue())
+    catalogue.instances.add(
+        read_header(blobs.path(sha256)), content_sha256=sha256, size_bytes=size_bytes, source="TEST"
+    )
 
 
 def begin(
@@ -117,4 +154,4 @@ def shuffled(reports: Sequence[str], seed: int = 5) -> list[str]:
     return [reports[row] for row in order]
 
 
-__all__ = ["PLAN", "STUDIES", "begin", "fill_archive", "shuffled", "toy_champion", "toy_set"]
+__all__ = ["PLAN", "STUDIES", "begin", "fill_archive", "shuffled", "toy_champion", "toy_ct_set", "toy_set"]

@@ -24,8 +24,10 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, KeptTokens, View
 from radir_training.data.studies import StudySet
 from radir_training.learning.backbone import EPSILON, place, published, with_backbone, without_backbone
+from radir_training.learning.recipe import OURS
+from radir_training.learning.train import train
 from tests.model_material import seeded_bundle
-from tests.training.toy import TOY
+from tests.training.toy import TOY, toy_set
 
 NAME, SIDE = "efficientnet-lite0", 256
 CONFIG = AppearanceConfig(backbone=NAME, shape=(SIDE, SIDE), dim=4, share=0.4)
@@ -115,6 +117,24 @@ def test_kept_tokens_answer_as_the_images_did(grown: Bundle, start: Bundle, mate
         [again] = encoder.encode_batch([kept])
         assert not isinstance(again, Exception) and again.regions == encoding.regions
         np.testing.assert_allclose(again.vectors, encoding.vectors, atol=2e-3)  # tokens are in half precision
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_network_with_a_backbone_is_trained_further(encoded: bool, grown: Bundle, material: StudySet) -> None:
+    """From pixels and from kept tokens, by our recipe with all its losses: a report says nothing of appearance."""
+    network, written = grown.network, toy_set(len(material), 1)
+    assert isinstance(network, RadirNetwork)
+    data = replace(material, reports=written.reports, said=written.said)
+    if encoded:
+        images = torch.from_numpy(data.images.astype(np.float32))
+        with torch.inference_mode():
+            tokens = network.kept_tokens(images, torch.from_numpy(data.views), ImageKind.CXR)
+        data = replace(data, images=tokens.half().numpy(), encoded=True)
+    recipe = replace(OURS, epochs=1, batch=10, muon=False, augment=False)
+    trained = train(network.config, data, recipe, start=grown).network
+    before, after = network.state_dict(), trained.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert {"decoder", "head", "report"} <= changed and "appearance" not in changed
 
 
 def test_a_backbone_may_count_in_some_regions_only(

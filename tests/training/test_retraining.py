@@ -35,6 +35,7 @@ from radir_pacs.web.admin import retrain_command
 from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
 from radir_training.datasets.archive import pseudonym_key
 from radir_training.retraining import folder as files
+from radir_training.retraining import pipeline as pipeline_module
 from radir_training.retraining.examination import examinee
 from radir_training.retraining.folder import run_folder
 from radir_training.retraining.material import from_tokens, studies_of
@@ -112,7 +113,12 @@ def test_a_challenger_that_learned_passes_its_gates(finished: int, archive: Sett
     mean = told["impact_assessment"]["examination"]["overall"]
     assert mean["interval_95"][0] > 0 and mean["challenger"] > mean["champion"] > 0
     assert told["modification_protocol"]["plan_sha256"] == run.plan_sha256 == PLAN.sha256
+    time = told["modification_protocol"]["time"]
+    assert time["estimated_s"] == files.read(folder / files.PREFLIGHT)["estimated_s"] > 0
+    assert list(time["steps_s"]) == list(STEPS[:-1]) and time["took_s"] >= time["steps_s"][StepName.TRAIN] > 0
     page = (folder / files.PAGE).read_text()
+    assert f"<td>{time['estimated_s']:.1f}</td>" in page and f"train {time['steps_s'][StepName.TRAIN]:.1f}" in page
+    assert RunFiles.of(archive, finished).estimated_s == time["estimated_s"]
     assert "Description of modifications" in page and "Modification protocol" in page and "Impact assessment" in page
     assert not (folder / files.WORK).exists()
     steps = catalogue.retraining.steps(finished)
@@ -256,7 +262,7 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(
 def test_a_database_that_is_away_between_two_steps_ends_no_run(
     away: str, archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It had been waited for within a step alone."""
+    """It had been waited for within a step alone, and there from its beginning."""
     number, left = begin(catalogue), [away]
     asked = getattr(catalogue.retraining, away)
 
@@ -267,6 +273,7 @@ def test_a_database_that_is_away_between_two_steps_ends_no_run(
         return asked(*told, **more)
 
     monkeypatch.setattr(catalogue.retraining, away, fails_once)
+    monkeypatch.setattr(pipeline_module, "AWAY_S", 0.0)  # counted from the first failure, not from the beginning
     pipeline = Pipeline(catalogue, archive, number, worker="test", hook=_stop_before(STEPS[0], catalogue, number))
     assert pipeline.work() == "CANCELLED" and not left
     assert catalogue.retraining.get(number).state == "CANCELLED"
@@ -541,6 +548,15 @@ def test_the_administrators_page_has_the_command_begin_a_run(archive: Settings, 
     assert (run.state, run.started_by, run.plan_sha256) == ("REFUSED", "Dr. Meyer", tried["plan_sha256"])
     with pytest.raises(BadInput, match="has ended"):
         retrain_command.resumed(number, archive)
+
+
+def test_the_command_shows_the_estimate_beside_the_time_taken(
+    finished: int, archive: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = _command(archive, monkeypatch, capsys, "show", str(finished))
+    time = files.read(run_folder(archive, finished) / files.EVIDENCE)["modification_protocol"]["time"]
+    assert told["estimated_s"] == time["estimated_s"] and told["took_s"] >= time["took_s"]
+    assert told["promotions"] == []
 
 
 def _command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.config import StemConfig
+from radir_pacs.encode.network import view_index
 from radir_pacs.types import ImageKind
 from radir_training.data.statements import mined
 from radir_training.data.studies import StudySet
@@ -26,6 +28,11 @@ TOY = NetworkConfig(
     decoder_blocks=1,
     text_blocks=1,
     embedding_dim=48,
+)
+TOY_CT = replace(
+    TOY,
+    name="tiny",  # whose spacing of voxels it has
+    stems={ImageKind.CT: StemConfig(shape=(8, 32, 32), patch=(1, 2, 2), first_width=8, stages=((24, 2), (48, 2)))},
 )
 PLACES = {
     "nodule in the right upper lobe": (8, 8),
@@ -58,6 +65,19 @@ def toy_set(studies: int, seed: int) -> StudySet:
         patients=np.arange(studies),
         reports=tuple(reports),
         said=mined(reports, ImageKind.CXR),
+    )
+
+
+def toy_ct_set(studies: int, seed: int) -> StudySet:
+    """The same as volumes: each disc goes through all slices."""
+    flat = toy_set(studies, seed)
+    noise = np.random.default_rng(seed).normal(0, 0.15, (studies, 1, *TOY_CT.stems[ImageKind.CT].shape))
+    return replace(
+        flat,
+        kind=ImageKind.CT,
+        images=(flat.images[:, :, None] + noise).astype(np.float16),
+        views=np.full(studies, view_index(ImageKind.CT, None)),
+        said=mined(flat.reports, ImageKind.CT),
     )
 
 

@@ -231,7 +231,8 @@ def _state(one: RetrainingRun) -> str:
 def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, number: int) -> int:
     found, steps = catalogue.retraining.get(number), catalogue.retraining.steps(number)
     files = RunFiles.of(settings, number)
-    judged, page = files.gates(), files.evidence
+    judged, page, promotions = files.gates(), files.evidence, files.promotions()
+    took_s = round(sum(step.took_s or 0.0 for step in steps), 1)
     if args.json:
         print_json(
             {
@@ -239,7 +240,10 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
                 "steps": [asdict(step) for step in steps],
                 "gates": judged,
                 "folder": str(files.folder),
+                "estimated_s": files.estimated_s,
+                "took_s": took_s,
                 "evidence": str(page) if page else None,
+                "promotions": promotions,
             }
         )
     else:
@@ -252,9 +256,14 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
             spent = f"{(end - step.started_at).total_seconds():.1f}" if end and step.started_at else ""
             table.add_row(step.name, step.state.lower(), step.note, str(step.attempts), spent)
         out.print(table)
+        if files.estimated_s is not None:
+            out.print(f"estimated {files.estimated_s:.0f} s; its steps took {took_s:.0f} s so far")
         for gate in judged:
             if not gate["passed"] or gate["code"] == "OVERALL":
                 out.print(f"{'passed' if gate['passed'] else 'FAILED'}  {gate['code'].lower()}: {gate['text']}")
+        for one in promotions:
+            said = f"{one['at'][:16]} {one['change'].lower()} {one['model_id']} instead of {one['replaces'] or 'none'}"
+            out.print(f"{said}, by {one['who']}: {one['reason']}", markup=False)
         if page:
             out.print(f"evidence {page}", soft_wrap=True)
     return 0

@@ -76,7 +76,7 @@ class Objective:
             found: dict[Loss, Tensor] = {}
             if "report" in wanted and step % recipe.report_every == 0:
                 chest = out.vectors[:, self.whole if recipe.conditional else 0]
-                reports, own = self.sharding(network.report_vectors, batch.reports), batch.written
+                reports, own = self.sharding(network.own_report_vectors, batch.reports), batch.written
                 found["report"] = losses.image_report(
                     chest[own], reports[own], batch.relevance[self.whole][own][:, own]
                 )
@@ -118,7 +118,10 @@ class Objective:
         if "faulty_triplet" in wanted:
             found["faulty_triplet"] = losses.faulty_triplets(vectors[:, few], relevance[few], seen[:, few])
 
-    def _phrases(self, generator: torch.Generator) -> Tensor:
+    def _phrases(self, generator: torch.Generator) -> Tensor | None:
+        """None: in few reports no phrase recurs."""
+        if not len(self.phrase_ids):
+            return None
         return torch.randint(len(self.phrase_ids), (self.recipe.phrases,), generator=generator)
 
     def _asked(self, logits: Tensor, batch: Batch, phrases: Tensor) -> Tensor:

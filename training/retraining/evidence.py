@@ -14,6 +14,7 @@ import numpy as np
 
 from radir_pacs.catalogue import RetrainingRun
 from radir_pacs.encode import Bundle
+from radir_pacs.models.run_files import PROMOTION
 
 from ..data.people import KNOWN_PATIENTS
 from ..data.studies import F16, StudySet
@@ -45,6 +46,7 @@ def evidence(
     data: Mapping[str, Any],
     examination: Mapping[str, Any],
     judged: Sequence[Gate],
+    time: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything but the pictures, as JSON."""
     changed = {
@@ -74,14 +76,15 @@ def evidence(
             "plan_sha256": run.plan_sha256,
             "held_out": f"{HELD_OUT:.0%} of the patients by a keyed hash, the same in every run, never trained on",
             "data": data,
+            "time": time,
             "gates": "fixed in the plan, which was hashed and stored before anything was trained",
         },
         "impact_assessment": {
             "examination": examination,
             "gates": [gate.as_json() for gate in judged],
             "failed": failed,
-            "serving": "not changed by this run: a person promotes a challenger, and the ledger says who and when "
-            "(radir models history)",
+            "serving": "not changed by this run; who or which rule promotes the challenger, when and why is filed in "
+            f"{PROMOTION} beside this record, from the history of models",
         },
     }
 

@@ -10,11 +10,11 @@ from typing import Any
 from radir_pacs import durable
 from radir_pacs.config import Settings
 from radir_pacs.models import run_files
-from radir_pacs.models.run_files import EXAMINATION, GATES, LOG, PAGE, WORK
+from radir_pacs.models.run_files import EVIDENCE, EXAMINATION, GATES, LOG, PAGE, PREFLIGHT, WORK
 
-__all__ = ["EXAMINATION", "GATES", "LOG", "PAGE", "WORK"]
+__all__ = ["EVIDENCE", "EXAMINATION", "GATES", "LOG", "PAGE", "PREFLIGHT", "WORK"]
 
-PREFLIGHT, DATA, EVIDENCE = "preflight.json", "data.json", "evidence.json"
+DATA = "data.json"
 CHALLENGER = "challenger"
 
 

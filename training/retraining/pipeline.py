@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Bundle, choose_device, encoder_input
 from radir_pacs.errors import BundleRefused, Conflict, LeaseLost, RadirError, StorageFailed
 from radir_pacs.models import Registry
+from radir_pacs.models.run_files import RunFiles, record_of
 from radir_pacs.reports import PARSER
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
@@ -45,6 +47,7 @@ from .trainer import challenger
 log = logging.getLogger(__name__)
 
 AWAY_S = 120.0  # that a step waits for a database that does not answer
+LONGEST_PAUSE_S = 10.0
 SAY_S = 0.5  # between two words about a step's progress
 T = TypeVar("T")
 Hook = Callable[[StepName, str], None]
@@ -104,7 +107,10 @@ class Pipeline:
     def _ended(self, state: str, reason: str | None, *, drop_work: bool = True) -> str:
         if drop_work:
             shutil.rmtree(self._folder / files.WORK, ignore_errors=True)
-        self._when_it_answers(lambda: self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason))
+        try:
+            self._when_it_answers(lambda: self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason))
+        except LeaseLost:  # ended by a word whose answer was lost, or somebody else's
+            return self._catalogue.retraining.get(self.run.id).state
         return state
 
     def _do(self, step: RetrainingStep) -> None:
@@ -137,19 +143,26 @@ class Pipeline:
         return self._when_it_answers(ours)
 
     def _when_it_answers(self, act: Callable[[], T]) -> T:
-        """``act``, once more when the database is back, where it was away."""
-        deadline = time.monotonic() + AWAY_S
+        """``act``, once more when the database is back, where it was away.
+
+        A step may take hours: the time counts from its first failure, and anew where it got on for as long as that.
+        """
+        began, tried = None, 0
         while True:
+            started = time.monotonic()
             try:
                 return act()
             except StorageFailed:
-                if time.monotonic() > deadline:
+                failed = time.monotonic()
+                if began is None or failed - started > AWAY_S:
+                    began, tried = failed, 0
+                if failed > began + AWAY_S:
                     raise
+                tried += 1
                 log.warning("the database is away", extra={"run": self.run.id})
-                try:  # not started from here: after `radir down` nobody would stop it
-                    self._catalogue.await_answer()
-                except StorageFailed:
-                    time.sleep(1.0)
+                with suppress(StorageFailed):
+                    self._catalogue.await_answer()  # not started from here: after `radir down` nobody would stop it
+                time.sleep(min(tried, LONGEST_PAUSE_S))  # what failed may be the disk or the bucket
 
     def _tell(self, number: int, state: StepState, **told: Any) -> None:
         self._lease.check()
@@ -295,6 +308,7 @@ class Pipeline:
             files.read(self._folder / files.DATA),
             files.read(self._folder / files.EXAMINATION),
             judged,
+            self._time(),
         )
         files.write(self._folder / files.EVIDENCE, told)
         shown = self._page(number, files.read(self._folder / files.EVIDENCE))
@@ -302,11 +316,21 @@ class Pipeline:
         verdict = self._registered() if told["passed"] else "refused by its gates"
         return verdict, (files.EVIDENCE, files.PAGE)
 
+    def _time(self) -> dict[str, Any]:
+        """Seconds: the preflight's estimate, and what the steps took that are done, each without what a kill undid."""
+        steps = self._catalogue.retraining.steps(self.run.id)
+        took = {step.name: step.took_s for step in steps if step.state is StepState.DONE and step.took_s is not None}
+        return {
+            "estimated_s": RunFiles(folder=self._folder).estimated_s,
+            "took_s": round(sum(took.values()), 1),
+            "steps_s": {name: round(seconds, 1) for name, seconds in took.items()},
+        }
+
     def _registered(self) -> str:
         """The challenger is known, and shown beside the champion unless another one is."""
         registry, run = Registry(self._catalogue, self._settings), self.run
         by, reason = run.started_by, f"retraining {run.id}: all gates passed"
-        record = f"retraining/{run.id}/{files.EVIDENCE}"
+        record = record_of(run.id)
         model = registry.register(self._folder / files.CHALLENGER, by=by, reason=reason, evidence=record)
         if not self.plan.shadow or model.state is not ModelState.REGISTERED:
             return f"{model.model_id} is {model.state.lower()}"

@@ -66,6 +66,7 @@ class Preflight:
     missing_tokens: int
     memory_bytes: int
     disk_bytes: int
+    estimated_s: float
     hours: float
     refusals: tuple[Refusal, ...]
 
@@ -116,6 +117,7 @@ def preflight(
         missing_tokens=missing_tokens,
         memory_bytes=memory,
         disk_bytes=disk,
+        estimated_s=round(3600 * hours, 1),
         hours=round(hours, 3),
         refusals=refusals,
     )

@@ -13,7 +13,7 @@ from radir_pacs.catalogue import ModelProgress, ModelRow
 from radir_pacs.encode.card import model_card
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.models import Registry
-from radir_pacs.models.run_files import RunFiles
+from radir_pacs.models.run_files import RunFiles, run_of
 from radir_pacs.models.signed import signed
 from radir_pacs.types import ImageKind, ModelState
 from radir_pacs.web import audit
@@ -54,7 +54,7 @@ def models() -> Response:
         "models.html",
         **_listed(registry, services().progress.anew),
         history=registry.history()[::-1][:_HISTORY],
-        evidence=_run_of,
+        evidence=run_of,
     )
 
 
@@ -70,7 +70,7 @@ def model(model_id: str) -> Response:
     registry, context = _registry(), services()
     found = registry.get(model_id)
     history = registry.history(model_id)[::-1]
-    run_id = next((number for event in history if (number := _run_of(event.evidence)) is not None), None)
+    run_id = next((number for event in history if (number := run_of(event.evidence)) is not None), None)
     files = RunFiles.of(context.settings, run_id) if run_id is not None else None
     drawn, last_step = curves(files.losses() if files else {})
     return view.page(
@@ -87,7 +87,7 @@ def model(model_id: str) -> Response:
         height=HEIGHT,
         comparisons=registry.compared(model_id),
         history=history,
-        evidence=_run_of,
+        evidence=run_of,
         done=request.args.get("done"),
     )
 
@@ -223,10 +223,3 @@ def _measured(manifest: Mapping[str, Any]) -> dict[str, Any]:
     found = metrics.get("recall_at_5_abnormal") if isinstance(metrics, Mapping) else None
     regions = found.get("regions") if isinstance(found, Mapping) else None
     return dict(regions) if isinstance(regions, Mapping) else {}
-
-
-def _run_of(evidence: str) -> int | None:
-    """The retraining that a line of the history names as its evidence."""
-    parts = evidence.split("/")
-    is_run = len(parts) == 3 and parts[0] == "retraining" and parts[1].isascii() and parts[1].isdecimal()
-    return _number(int(parts[1])) if is_run and len(parts[1]) < 10 else None

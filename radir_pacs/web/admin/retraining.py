@@ -16,7 +16,7 @@ from flask import Response, make_response, request, url_for
 from radir_pacs.catalogue import RetrainingRun
 from radir_pacs.errors import NotFound
 from radir_pacs.models import cancel_retraining
-from radir_pacs.models.run_files import RunFiles
+from radir_pacs.models.run_files import RunFiles, run_of
 from radir_pacs.printable import printable
 from radir_pacs.types import ImageKind
 from radir_pacs.web import audit
@@ -121,13 +121,18 @@ def _told(number: int) -> dict[str, Any]:
     files = RunFiles.of(context.settings, number)
     drawn, last_step = curves(files.losses())
     state = _state(found)
+    steps = context.catalogue.retraining.steps(number)
     return {
         "run": found,
-        "steps": context.catalogue.retraining.steps(number),
+        "steps": steps,
+        "estimated_s": files.estimated_s,
+        "took_s": sum(step.took_s or 0.0 for step in steps),
         "state": state,
         "ended": found.state in _ENDED,
         "resumable": state in ("STOPPED", "FAILED") and not found.cancel_asked,
         "gates": files.gates(),
+        "promotions": [one | {"at": datetime.fromisoformat(one["at"])} for one in files.promotions()],
+        "evidence": run_of,
         "examined": files.examination(),
         "has_evidence": files.evidence is not None,
         "curves": drawn,

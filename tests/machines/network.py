@@ -1,0 +1,164 @@
+"""A private network of machines that are Linux network namespaces, whose links are cut without a word to either end.
+
+Neighbours are fixed: each end knows the other's hardware address. A cut replaces it by one that nobody has, so that
+packets are lost silently, as behind a switch that failed: no end is told, and nothing but a time limit helps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+OUTSIDE = "outside"  # the tests' own namespace
+_NOBODY = "02:00:00:00:00:ff"
+_PREFIX = "radir"
+_NEEDED = ("ip", "nsenter", "unshare", "setpriv", "hostname", "mount")
+
+
+def can_be_made() -> str:
+    """Why namespaces cannot be made here; empty where they can."""
+    if os.geteuid() != 0:
+        return "namespaces need root"
+    lacking = [program for program in _NEEDED if shutil.which(program) is None]
+    if lacking:
+        return f"{', '.join(lacking)} not installed"
+    name = f"{_PREFIX}-{os.getpid()}-try"
+    try:
+        _ip("netns", "add", name)
+        try:
+            _ip("-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+            _ip("-n", name, "link", "add", "b0", "type", "bridge")
+            subprocess.run(["unshare", "--mount", "--uts", "--pid", "--fork", "true"], check=True, capture_output=True)
+        finally:
+            _ip("netns", "del", name)
+    except subprocess.CalledProcessError as error:
+        return f"no namespaces here: {error.stderr!r}"
+    return ""
+
+
+def need_namespaces() -> None:
+    """Without them a test skips, in CI too: not every CI machine may make some."""
+    if reason := can_be_made():
+        pytest.skip(reason)
+
+
+@dataclass
+class Network:
+    """Machines by name, each with the addresses of what it serves; ``OUTSIDE`` is the tests' own.
+
+    ``subnet``: the first three numbers, of a range that no network uses (RFC 2544).
+    """
+
+    hosts: dict[str, dict[str, str]]
+    subnet: str = field(default_factory=lambda: f"198.18.{os.getpid() % 250}")
+    _cut: set[tuple[str, str, str]] = field(default_factory=set)  # machine, peer, address
+
+    def namespace(self, machine: str) -> str:
+        return f"{_PREFIX}-{os.getpid()}-{machine}"
+
+    @property
+    def _bridge(self) -> str:
+        return f"rd{os.getpid()}"
+
+    def _device(self, machine: str) -> str:
+        return f"rd{os.getpid()}{machine[:3]}"
+
+    def _mac(self, machine: str) -> str:
+        return f"02:00:00:00:01:{[*self.hosts, OUTSIDE].index(machine):02x}"
+
+    def addresses(self, machine: str) -> dict[str, str]:
+        """By name of what answers there."""
+        return {OUTSIDE: f"{self.subnet}.1"} if machine == OUTSIDE else self.hosts[machine]
+
+    def address(self, service: str) -> str:
+        return {name: at for machine in self.hosts for name, at in self.addresses(machine).items()}[service]
+
+    def build(self) -> None:
+        _ip("link", "add", self._bridge, "address", self._mac(OUTSIDE), "type", "bridge")
+        _ip("addr", "add", f"{self.subnet}.1/24", "dev", self._bridge)
+        _ip("link", "set", self._bridge, "up")
+        for machine in self.hosts:
+            self.plug(machine)
+
+    def plug(self, machine: str) -> None:
+        """A new namespace for a machine, with all its links."""
+        space, device = self.namespace(machine), self._device(machine)
+        _ip("netns", "add", space)
+        _ip("-n", space, "link", "set", "lo", "up")
+        _ip("link", "add", device, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _ip("-n", space, "link", "set", "eth0", "address", self._mac(machine))
+        for at in self.addresses(machine).values():
+            _ip("-n", space, "addr", "add", f"{at}/24", "dev", "eth0")
+        _ip("-n", space, "link", "set", "eth0", "up")
+        _ip("link", "set", device, "master", self._bridge, "up")
+        for peer in [*self.hosts, OUTSIDE]:
+            if peer != machine:
+                for at in self.addresses(peer).values():
+                    self._know(machine, peer, at)
+                for at in self.addresses(machine).values():
+                    self._know(peer, machine, at)
+
+    def unplug(self, machine: str) -> None:
+        """The plug is pulled: nobody outside hears a last word. Its processes must have been killed afterwards."""
+        _ip("link", "del", self._device(machine))
+
+    def forget(self, machine: str) -> None:
+        _ip("netns", "del", self.namespace(machine))
+
+    @contextlib.contextmanager
+    def cut(self, machine: str, peer: str, *services: str) -> Iterator[None]:
+        """The link between two machines loses every packet; with ``services``: the way to these of ``peer`` alone."""
+        ways = {(machine, peer, self.addresses(peer)[name]) for name in services or self.addresses(peer)}
+        if not services:
+            ways |= {(peer, machine, at) for at in self.addresses(machine).values()}
+        self._cut |= ways
+        self._tell(ways)
+        try:
+            yield
+        finally:
+            self._cut -= ways
+            self._tell(ways)
+
+    def remove(self) -> None:
+        """All that was made, whatever of it stands."""
+        for machine in self.hosts:
+            for remove in (self.unplug, self.forget):
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    remove(machine)
+        with contextlib.suppress(subprocess.CalledProcessError):
+            _ip("link", "del", self._bridge)
+
+    def _tell(self, ways: set[tuple[str, str, str]]) -> None:
+        for way in ways:
+            with contextlib.suppress(subprocess.CalledProcessError):  # the machine is off
+                self._know(*way)
+
+    def _know(self, machine: str, peer: str, at: str) -> None:
+        """Fix the hardware address of ``peer``, or nobody's, for ``at``."""
+        mac = _NOBODY if (machine, peer, at) in self._cut else self._mac(peer)
+        where = ["dev", self._bridge] if machine == OUTSIDE else ["dev", "eth0"]
+        space = [] if machine == OUTSIDE else ["-n", self.namespace(machine)]
+        with contextlib.suppress(subprocess.CalledProcessError):  # a machine that is not there yet, or off
+            _ip(*space, "neigh", "replace", at, "lladdr", mac, "nud", "permanent", *where)
+
+
+def remove_leftovers() -> None:
+    """Namespaces and links of test runs that were killed."""
+    for name in _ip("netns", "list").split():
+        prefix, _, rest = name.partition("-")
+        owner = rest.partition("-")[0]
+        if prefix == _PREFIX and owner.isdigit() and not Path(f"/proc/{owner}").exists():
+            with contextlib.suppress(subprocess.CalledProcessError):
+                _ip("netns", "del", name)
+                _ip("link", "del", f"rd{owner}")
+
+
+def _ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=30).stdout

@@ -1,0 +1,215 @@
+"""Each gate fails by its own figure alone, each refusal of a preflight has its numbers, and groups are examined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from radir_pacs.encode import Bundle
+from radir_pacs.types import ImageKind
+from radir_training.retraining import preflight as preflights
+from radir_training.retraining.examination import GROUPS, Examination, examined
+from radir_training.retraining.gates import GateCode, gates
+from radir_training.retraining.material import Groups, age_group
+from radir_training.retraining.plan import Plan
+from radir_training.retraining.preflight import RefusalCode, preflight
+from radir_training.retraining.snapshot import Counts
+from tests.model_material import seeded_bundle
+
+from .retraining_material import PLAN, toy_champion, toy_set
+
+Told = dict[str, Any]
+STUDIES = 160
+FEW = 3  # studies of the scanner with too few queries
+
+
+def figures(difference: float, low: float, high: float) -> Told:
+    return {
+        "queries": 80,
+        "champion": 0.5,
+        "challenger": 0.5 + difference,
+        "random": 0.2,
+        "difference": difference,
+        "interval_95": [low, high],
+    }
+
+
+def passing() -> Told:
+    """What an examination tells of a challenger that is a little better, as fast and as large."""
+    return {
+        "overall": figures(0.05, 0.01, 0.09),
+        "regions": {"heart": figures(0.05, -0.02, 0.1) | {"name": "heart"}},
+        "groups": [
+            figures(0.05, -0.02, 0.1) | {"by": "sex", "group": "F", "judged": True},
+            figures(0.05, -0.02, 0.1) | {"by": "scanner", "group": "old", "judged": False},
+        ],
+        "collapse": {"champion": 0.3, "challenger": 0.3, "limit": 0.95},
+        "latency_ms": {"champion": 10.0, "challenger": 10.0},
+        "memory_bytes": {"champion": 1000, "challenger": 1000},
+    }
+
+
+def _overall(told: Told) -> None:
+    told["overall"] = figures(0.05, -0.001, 0.1)
+
+
+def _region(told: Told) -> None:
+    told["regions"]["heart"] |= figures(-0.05, -0.1, -0.001)
+
+
+def _group(told: Told) -> None:
+    told["groups"][0] |= figures(-0.05, -0.1, -0.001)
+
+
+def _collapse(told: Told) -> None:
+    told["collapse"]["challenger"] = 0.96
+
+
+def _latency(told: Told) -> None:
+    told["latency_ms"]["challenger"] = 12.6
+
+
+def _memory(told: Told) -> None:
+    told["memory_bytes"]["challenger"] = 1260
+
+
+def _nothing(told: Told) -> None:
+    """The weights of the challenger are altered: its figures are good."""
+
+
+@pytest.mark.parametrize(
+    ("code", "worsen", "words"),
+    [
+        (GateCode.OVERALL, _overall, "mean of all regions: 0.050, 95 % interval -0.001 to +0.100; must lie above"),
+        (GateCode.REGION, _region, "heart: -0.050, 95 % interval -0.100 to -0.001; must not lie below"),
+        (GateCode.GROUP, _group, "sex F: -0.050, 95 % interval -0.100 to -0.001; must not lie below"),
+        (GateCode.COLLAPSE, _collapse, "mean cosine within a region 0.960; at most 0.950"),
+        (GateCode.LATENCY, _latency, "1.260 times the champion's; at most 1.25"),
+        (GateCode.MEMORY, _memory, "1.260 times the champion's; at most 1.25"),
+        (GateCode.GOLDEN, _nothing, "golden image"),
+    ],
+)
+def test_each_gate_fails_by_its_own_figure_alone(code: GateCode, worsen: Callable[[Told], None], words: str) -> None:
+    told = passing()
+    assert all(gate.passed for gate in gates(Plan(), told, golden=True))
+    worsen(told)
+    [failed] = [gate for gate in gates(Plan(), told, golden=code is not GateCode.GOLDEN) if not gate.passed]
+    assert failed.code is code and words in str(failed)
+
+
+def test_a_group_with_too_few_queries_is_shown_and_not_judged() -> None:
+    told = passing()
+    told["groups"][1] |= figures(-0.5, -0.7, -0.3)
+    [few] = [gate for gate in gates(Plan(), told, golden=True) if gate.of == "scanner old"]
+    assert few.passed and not few.judged and few.value == -0.5
+
+
+def test_no_worse_may_lose_as_much_as_the_plan_says() -> None:
+    told = passing() | {"overall": figures(-0.005, -0.019, 0.01)}
+    for most_loss, passed in ((0.02, True), (0.018, False)):
+        plan = Plan.from_json({"gates": {"overall": "no worse", "most_loss": most_loss}})
+        assert gates(plan, told, golden=True)[0].passed is passed
+
+
+@pytest.fixture(scope="module")
+def groups() -> Groups:
+    """Half of each sex, three ages and one that is not known, a scanner of nearly all and one of a few."""
+    ages = (20.0, 50.0, 80.0, None)
+    return Groups(
+        sex=tuple("FM"[number % 2] for number in range(STUDIES)),
+        age=tuple(age_group(ages[number % 4]) for number in range(STUDIES)),
+        scanner=tuple("old" if number < FEW else "new" for number in range(STUDIES)),
+    )
+
+
+@pytest.fixture(scope="module")
+def worse(groups: Groups, tmp_path_factory: pytest.TempPathFactory) -> Examination:
+    """A challenger that has forgotten what the champion knows."""
+    folder = tmp_path_factory.mktemp("worse")
+    champion, challenger = toy_champion(folder / "knows", forgets=False), toy_champion(folder / "forgot")
+    return examined(toy_set(STUDIES, 7), groups, champion, challenger, PLAN)
+
+
+def test_groups_by_sex_age_and_scanner_are_examined(worse: Examination, groups: Groups) -> None:
+    found = {(one["by"], one["group"]): one for one in worse.told["groups"]}
+    assert list(found) == [
+        ("sex", "F"),
+        ("sex", "M"),
+        ("age", "40 to 64"),
+        ("age", "65 and over"),
+        ("age", "under 40"),
+        ("scanner", "new"),
+        ("scanner", "old"),
+    ]
+    rows = np.concatenate([one.rows for one in worse.judged])
+    for name in ("champion", "challenger"):
+        hits = np.concatenate([getattr(one, name) for one in worse.judged])
+        for by in GROUPS:
+            of = np.array([getattr(groups, by)[row] or "" for row in rows])
+            for group in set(of) - {""}:
+                mine = hits[of == group]
+                assert found[by, group]["queries"] == np.isfinite(mine).sum()
+                assert found[by, group][name] == pytest.approx(np.nanmean(mine), abs=1e-4)
+    assert found["scanner", "new"]["judged"] and not found["scanner", "old"]["judged"]
+
+
+def test_a_challenger_that_forgot_fails_for_the_groups_it_leaves_behind(worse: Examination) -> None:
+    judged = [gate for gate in gates(PLAN, worse.told, golden=True) if gate.code is GateCode.GROUP]
+    failed = {gate.of for gate in judged if not gate.passed}
+    assert {"sex F", "sex M", "scanner new"} <= failed and "scanner old" not in failed
+    for gate in judged:
+        assert gate.interval_95 is None or gate.passed or gate.interval_95[1] < 0
+
+
+COUNTS = Counts(studies=1000, patients=800, held_out_studies=200, held_out_patients=160, sha256="")
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return seeded_bundle(ImageKind.CXR)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Told:
+    """What is free on the machine, and how long a step takes on it."""
+    told: Told = {"disk": 10**12, "memory": 10**12, "step_s": 1.0}
+    monkeypatch.setattr(preflights.shutil, "disk_usage", lambda home: SimpleNamespace(free=told["disk"]))
+    monkeypatch.setattr(preflights, "free_bytes", lambda device: told["memory"])
+    monkeypatch.setattr(preflights, "step_s", lambda plan, bundle: told["step_s"])
+    return told
+
+
+@pytest.mark.parametrize(
+    ("code", "plan", "free", "words"),
+    [
+        (RefusalCode.STUDIES, {"data": {"least_studies": 1001}}, {}, "1000 studies have a report, and .* 1001"),
+        (RefusalCode.PATIENTS, {"data": {"least_patients": 801}}, {}, "of 800 patients, and .* 801"),
+        (RefusalCode.HELD_OUT, {"data": {"least_held_out_patients": 161}}, {}, "160 patients are held out, .* 161"),
+        (RefusalCode.DISK, {}, {"disk": 10**6}, "0.00 GB of disk are free, and the run needs"),
+        (RefusalCode.MEMORY, {}, {"memory": 10**8}, "0.10 GB of memory are free, and the run needs"),
+        (
+            RefusalCode.TIME,
+            {"recipe": {"most_hours": 1.5}},
+            {"step_s": 30.0},
+            "take 2.0 hours, and the plan allows 1.5",
+        ),
+    ],
+)
+def test_a_run_is_refused_for_one_reason_with_both_numbers(
+    bundle: Bundle, machine: Told, tmp_path: Path, code: RefusalCode, plan: Told, free: Told, words: str
+) -> None:
+    def looked(told: Told) -> preflights.Preflight:
+        return preflight(Plan.from_json(told), bundle, COUNTS, missing_tokens=10, home=tmp_path)
+
+    assert looked({}).refusals == ()
+    machine |= free
+    found = looked(plan)
+    [refusal] = found.refusals
+    assert refusal.code is code and re.search(words, str(refusal))
+    assert found.as_json()["refusals"][0]["text"] == str(refusal)
