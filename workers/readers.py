@@ -1,7 +1,8 @@
 """Studies are read several at a time, the most urgent first.
 
-What is read for a model that does not answer yet is read at a low priority, by readers of its own: a thread or process
-that lowered its priority cannot raise it again. At any time at most ``count`` of all readers read.
+What nobody waits for is read at a low priority, by readers of its own: a thread or process that lowered its priority
+cannot raise it again. It begins only while fewer than ``count`` of all readers read. Other work begins beside it, since
+it would wait for long behind something that yields to everybody: for that while up to twice as many read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import psutil
 
 from radir_pacs.encode import EncoderInput
 from radir_pacs.low_priority import after_others
-from radir_pacs.types import Urgency
 
 from .reading_child import ReadingChild, ReadingSetup
 from .study_reader import Content, Preparing
@@ -41,12 +41,15 @@ Work = Callable[[Reader], None]  # raises nothing
 class Readers:
     """``count`` readers, each in a process of its own; a single one is in this process, where it takes least memory.
 
-    As many again serve places from ``Urgency.BESIDE`` on, while no other work waits.
+    As many again do what yields, while no other work waits.
     """
 
     def __init__(self, setup: ReadingSetup, count: int) -> None:
         self._count, self._busy = count, 0
-        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {False: [], True: []}  # heaps, by low
+        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {
+            False: [],
+            True: [],
+        }  # heaps, by yields
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
@@ -62,11 +65,13 @@ class Readers:
     def __len__(self) -> int:
         return self._count
 
-    def submit(self, place: tuple[int, int], work: Work) -> None:
-        """Have a reader do this as soon as one is free and no work with a lower ``place`` waits."""
+    def submit(self, place: tuple[int, int], work: Work, *, yields: bool) -> None:
+        """Have a reader do this as soon as one is free and no work with a lower ``place`` waits.
+
+        ``yields``: at a low priority, and after all that does not.
+        """
         with self._changed:
-            low = place[0] >= Urgency.BESIDE
-            heapq.heappush(self._waiting[low], (place, next(self._numbers), work))
+            heapq.heappush(self._waiting[yields], (place, next(self._numbers), work))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -95,8 +100,8 @@ class Readers:
         """None at the end."""
         with self._changed:
             while not self._closed:
-                is_turn = self._waiting[low] and not (low and self._waiting[False])
-                if is_turn and self._busy < self._count:
+                may_begin = not low or (not self._waiting[False] and self._busy < self._count)
+                if may_begin and self._waiting[low]:
                     self._busy += 1
                     return heapq.heappop(self._waiting[low])[-1]
                 self._changed.wait()

@@ -56,16 +56,20 @@ def readers() -> Iterator[Readers]:
         yield made
 
 
-def submitted(readers: Readers, urgency: Urgency, number: int, held: threading.Event | None = None) -> Future[Any]:
-    """A study to be read; it tells the niceness at which, and holds its reader until ``held`` is set."""
+def submitted(
+    readers: Readers, urgency: Urgency, number: int, held: threading.Barrier | None = None, yields: bool | None = None
+) -> Future[Any]:
+    """A study to be read; it tells the niceness at which, and holds its reader between two meetings at ``held``."""
     done: Future[Any] = Future()
 
     def work(reader: Reader) -> None:
         done.set_running_or_notify_cancel()
-        assert held is None or held.wait(60)
+        if held is not None:
+            held.wait(20)
+            held.wait(20)
         done.set_result((niceness(), next(_order)))
 
-    readers.submit((urgency, number), work)
+    readers.submit((urgency, number), work, yields=urgency >= Urgency.BESIDE if yields is None else yields)
     return done
 
 
@@ -79,12 +83,29 @@ def test_a_study_for_a_model_that_does_not_answer_is_read_at_a_low_priority(read
         assert found == (max(NICE, own) if urgency >= Urgency.BESIDE else own), urgency
 
 
-def test_one_reads_at_a_time_and_the_archive_last(readers: Readers) -> None:
-    held = threading.Event()
+def test_nobody_urgent_waits_for_what_is_read_at_a_low_priority(readers: Readers) -> None:
+    held = threading.Barrier(2)
     first = submitted(readers, Urgency.BACKGROUND, 1, held)
+    held.wait(20)
+    low = [submitted(readers, urgency, 2) for urgency in (Urgency.BACKGROUND, Urgency.BESIDE)]
+    passing = [submitted(readers, urgency, 2).result(10)[1] for urgency in Urgency if urgency < Urgency.BESIDE]
+    assert not any(one.running() or one.done() for one in low), "as many read at once as are set"
+    held.wait(20)
+    background, beside = (one.result(60)[1] for one in low)
+    assert max(passing) < first.result(60)[1] < beside < background
+
+
+def test_what_yields_waits_until_a_reader_is_free_and_the_most_urgent_comes_first(readers: Readers) -> None:
+    held = threading.Barrier(2)
+    first = submitted(readers, Urgency.NEW, 1, held)
+    held.wait(20)
     waiting = [(urgency, submitted(readers, urgency, 2)) for urgency in reversed(Urgency)]
     assert not any(one.running() or one.done() for _, one in waiting), "as many read at once as are set"
-    held.set()
+    held.wait(20)
     first.result(60)
     in_order = sorted((one.result(60)[1], urgency) for urgency, one in waiting)
     assert [urgency for _, urgency in in_order] == list(Urgency)
+
+
+def test_what_goes_alone_is_read_at_the_usual_priority(readers: Readers) -> None:
+    assert submitted(readers, Urgency.BACKGROUND, 1, yields=False).result(60)[0] == niceness(), "all wait for it"
