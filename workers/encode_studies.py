@@ -113,6 +113,9 @@ class EncodeStudies:
         self._changed = threading.Condition()
         self._look_at = self._ready_since = 0.0
         self._savers = ThreadPoolExecutor(SAVERS, thread_name_prefix="saver")
+        met = threading.Barrier(SAVERS)
+        for _ in range(SAVERS):  # they start here: a thread has the priority of the one that submits what it starts for
+            self._savers.submit(met.wait)
         # A thread cannot raise its priority again, and torch's threads have that of the one that started them.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=after_others)
         self._beside_image_s = 0.0  # that an image of the last such batch took

@@ -41,7 +41,8 @@ Work = Callable[[Reader], None]  # raises nothing
 class Readers:
     """``count`` readers, each in a process of its own; a single one is in this process, where it takes least memory.
 
-    As many again do what yields, while no other work waits.
+    As many again do what yields, while no other work waits; in processes of their own always, since threads which a
+    library starts for one of them, as obstore does, would serve the others at its priority.
     """
 
     def __init__(self, setup: ReadingSetup, count: int) -> None:
@@ -54,7 +55,7 @@ class Readers:
         self._changed = threading.Condition()
         self._closed = False
         lows = [False] * count + [True] * count
-        self._readers: list[Reader] = [setup.reader() if count == 1 else ReadingChild(setup) for _ in lows]
+        self._readers: list[Reader] = [ReadingChild(setup) if low or count > 1 else setup.reader() for low in lows]
         self._threads = [
             threading.Thread(target=self._serve, args=(reader, low), name="reader", daemon=True)
             for reader, low in zip(self._readers, lows, strict=True)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,8 @@ from radir_pacs.catalogue.jobs import KILLED_ATTEMPTS
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
-from radir_pacs.encode import EncoderInput
-from radir_pacs.errors import DicomRefused, Quarantined
+from radir_pacs.encode import EncoderInput, Preprocessing
+from radir_pacs.errors import DicomRefused, ModelGone, Quarantined
 from radir_pacs.low_priority import NICE
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
@@ -216,6 +216,32 @@ def test_what_nobody_waits_for_is_encoded_at_a_low_priority(
         **{(uid, "cxr-next-1"): max(NICE, own) for uid in old},
     }
     assert all(len(batch) == 1 for batch in shelf.batches[2:]), "short ones: somebody urgent may come"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
+def test_who_saves_keeps_the_usual_priority_whoever_had_the_first_result(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(0)
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+    shelf = FakeShelf(by_hand)
+    with encoding_line(catalogue, blobs.root, shelf) as line:
+        served = shelf.preparing(None)
+
+        def preparing(model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
+            if model_id is not None:  # in the thread of a reader that yields
+                raise ModelGone("it went")
+            return served
+
+        monkeypatch.setattr(shelf, "preparing", preparing)
+        line.run()
+        savers = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("saver")]
+        assert savers and {os.getpriority(os.PRIO_PROCESS, saver or 0) for saver in savers} == {os.nice(0)}
+    assert not shelf.batches, "it failed before the network"
 
 
 def test_a_study_that_the_model_has_not_reached_is_encoded_when_somebody_asks(
