@@ -11,6 +11,7 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import psutil
@@ -23,6 +24,7 @@ from .study_reader import Content, Preparing
 
 _READER_BYTES = 2 << 30  # what a reader may take: the voxels of the largest CT and its decoder
 _MOST_READERS = 32
+_WALL_TIMES = 10  # as long as others a decode that yields may take: its processor time is bounded all the same
 
 
 class Reader(Protocol):
@@ -47,15 +49,15 @@ class Readers:
 
     def __init__(self, setup: ReadingSetup, count: int) -> None:
         self._count, self._busy = count, 0
-        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {
-            False: [],
-            True: [],
-        }  # heaps, by yields
+        # Heaps, by whether they yield.
+        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {False: [], True: []}
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         lows = [False] * count + [True] * count
-        self._readers: list[Reader] = [ReadingChild(setup) if low or count > 1 else setup.reader() for low in lows]
+        patient = replace(setup, limits=replace(setup.limits, wall_s=_WALL_TIMES * setup.limits.wall_s))
+        self._readers: list[Reader] = [setup.reader()] if count == 1 else [ReadingChild(setup) for _ in range(count)]
+        self._readers += [ReadingChild(patient) for _ in range(count)]
         self._threads = [
             threading.Thread(target=self._serve, args=(reader, low), name="reader", daemon=True)
             for reader, low in zip(self._readers, lows, strict=True)

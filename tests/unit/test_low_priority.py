@@ -9,15 +9,16 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from types import SimpleNamespace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.low_priority import NICE, after_others
 from radir_pacs.types import Urgency
 from radir_workers.readers import Reader, Readers
-from radir_workers.reading_child import ReadingSetup
+from radir_workers.reading_child import ReadingChild, ReadingSetup
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
 
@@ -49,10 +50,14 @@ def test_a_thread_and_what_it_starts_come_after_others() -> None:
 
 
 @pytest.fixture
-def readers() -> Iterator[Readers]:
+def setup(tmp_path: Path) -> ReadingSetup:
+    return ReadingSetup(blobs=tmp_path, limits=DecodeLimits(wall_s=3.0, cpu_s=2))
+
+
+@pytest.fixture
+def readers(setup: ReadingSetup) -> Iterator[Readers]:
     """One that reads at a time; it reads nothing."""
-    reader = SimpleNamespace(close=lambda: None)
-    with closing(Readers(cast(ReadingSetup, SimpleNamespace(reader=lambda: reader)), 1)) as made:
+    with closing(Readers(setup, 1)) as made:
         yield made
 
 
@@ -109,3 +114,15 @@ def test_what_yields_waits_until_a_reader_is_free_and_the_most_urgent_comes_firs
 
 def test_what_goes_alone_is_read_at_the_usual_priority(readers: Readers) -> None:
     assert submitted(readers, Urgency.BACKGROUND, 1, yields=False).result(60)[0] == niceness(), "all wait for it"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_decoder_that_yields_has_more_time_but_no_more_of_the_processor(
+    setup: ReadingSetup, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    made: list[DecodeLimits] = []
+    monkeypatch.setattr(ReadingChild, "__init__", lambda self, setup: made.append(setup.limits))
+    monkeypatch.setattr(ReadingChild, "close", lambda self: None)
+    Readers(setup, count).close()
+    longer = DecodeLimits(wall_s=30.0, cpu_s=2)
+    assert made == ([longer] if count == 1 else [setup.limits] * 2 + [longer] * 2)
