@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,8 +23,11 @@ from radir_pacs.low_priority import after_others
 from .reading_child import ReadingChild, ReadingSetup
 from .study_reader import Content, Preparing
 
+log = logging.getLogger(__name__)
+
 _READER_BYTES = 2 << 30  # what a reader may take: the voxels of the largest CT and its decoder
 _MOST_READERS = 32
+IDLE_S = 60.0  # that a reader at a low priority keeps its processes without work: they hold memory
 _WALL_TIMES = 10  # as long as others a decode that yields may take: its processor time is bounded all the same
 
 
@@ -93,22 +97,35 @@ class Readers:
     def _serve(self, reader: Reader, low: bool) -> None:
         if low:
             after_others()
-        while (work := self._next(low)) is not None:
-            work(reader)
-            with self._changed:
-                self._busy -= 1
-                self._changed.notify_all()
+        idle_s: float | None = None  # nothing to end yet
+        while not self._closed:
+            work = self._next(low, idle_s)
+            if work is None:
+                reader.close()
+                idle_s = None
+                continue
+            try:
+                work(reader)
+            except Exception:  # the edge of the thread
+                log.exception("reading broke")
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+            idle_s = IDLE_S if low else None
 
-    def _next(self, low: bool) -> Work | None:
-        """None at the end."""
+    def _next(self, low: bool, idle_s: float | None) -> Work | None:
+        """None at the end, or when there was nothing to do for so long."""
         with self._changed:
-            while not self._closed:
-                may_begin = not low or (not self._waiting[False] and self._busy < self._count)
-                if may_begin and self._waiting[low]:
-                    self._busy += 1
-                    return heapq.heappop(self._waiting[low])[-1]
-                self._changed.wait()
-        return None
+            if not self._changed.wait_for(lambda: self._closed or self._may_begin(low), idle_s) or self._closed:
+                return None
+            self._busy += 1
+            return heapq.heappop(self._waiting[low])[-1]
+
+    def _may_begin(self, low: bool) -> bool:
+        if low and (self._waiting[False] or self._busy >= self._count):
+            return False
+        return bool(self._waiting[low])
 
 
 def how_many(wanted: int, cores: int, workers: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -126,3 +127,36 @@ def test_a_decoder_that_yields_has_more_time_but_no_more_of_the_processor(
     Readers(setup, count).close()
     longer = DecodeLimits(wall_s=30.0, cpu_s=2)
     assert made == ([longer] if count == 1 else [setup.limits] * 2 + [longer] * 2)
+
+
+def test_a_reader_goes_on_after_work_that_broke(readers: Readers) -> None:
+    def broken(reader: Reader) -> None:
+        raise ZeroDivisionError
+
+    for yields in (False, True):
+        readers.submit((0, 1), broken, yields=yields)
+        assert submitted(readers, Urgency.BESIDE, 2, yields=yields).result(10)
+
+
+def test_a_reader_that_yields_ends_its_process_when_there_is_nothing_to_do(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("radir_workers.readers.IDLE_S", 0.01)
+    ended: Future[int] = Future()
+
+    def work(reader: Reader) -> None:
+        assert isinstance(reader, ReadingChild)
+        reader._started()
+        assert reader._child is not None
+        child, close = reader._child, reader.close
+
+        def closing_it() -> None:
+            close()
+            if not ended.done():
+                ended.set_result(child.returncode)
+
+        monkeypatch.setattr(reader, "close", closing_it)
+
+    readers.submit((Urgency.BACKGROUND, 1), work, yields=True)
+    assert ended.result(60) == -signal.SIGKILL
+    assert submitted(readers, Urgency.BACKGROUND, 2).result(60), "it is there again"
