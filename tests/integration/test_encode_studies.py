@@ -170,9 +170,11 @@ def test_the_leases_of_a_batch_outlive_a_slow_network(
 def test_urgent_ones_come_first_and_an_archive_last(
     catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
 ) -> None:
-    old = [receive(n) for n in range(4)]
-    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand, batch_limit=1)) as line:
-        line.run()
+    old = []
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        for n in range(4):
+            old.append(receive(n))
+            line.run()  # one by one: the archive goes by the order in which they were saved, and two save at a time
     catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
     catalogue.models.promote("cxr-next-1", by="test", reason="test", least_coverage=0.0)
     assert catalogue.reencoding.feed() == 4
