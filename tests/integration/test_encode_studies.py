@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -29,6 +30,7 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Urgency
 from radir_workers.readers import how_many
 from radir_workers.reading_child import ReadingChild, ReadingSetup
+from radir_workers.study_reader import StudyReader
 from tests.catalogue_material import DIM, MODEL, add, header, register
 from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
@@ -218,6 +220,39 @@ def test_what_nobody_waits_for_is_encoded_at_a_low_priority(
         **{(uid, "cxr-next-1"): max(NICE, own) for uid in old},
     }
     assert all(len(batch) == 1 for batch in shelf.batches[2:]), "short ones: somebody urgent may come"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
+def test_what_goes_alone_has_the_usual_priority_though_nobody_waits_for_it(
+    catalogue: Catalogue,
+    blobs: BlobStore,
+    receive: Callable[[int], str],
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+) -> None:
+    uid = receive(0)
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE job SET reason_code = 'DECODER_KILLED' WHERE kind = 'reencode'")
+    found: dict[tuple[str, bool], int] = {}
+    read = StudyReader.read
+
+    def reading(self: StudyReader, *content: Any, **how: Any) -> list[EncoderInput]:
+        found["read", how["alone"]] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return read(self, *content, **how)
+
+    def network(one: EncoderInput) -> Encoding:
+        found["network", one.study_uid == uid] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return replace(by_hand(one), model_id="cxr-next-1")
+
+    monkeypatch.setattr(StudyReader, "read", reading)
+    with encoding_line(catalogue, blobs.root, FakeShelf(network)) as line:
+        line.run()
+    assert found == {("read", True): os.nice(0), ("network", True): os.nice(0)}, "all wait for it"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")

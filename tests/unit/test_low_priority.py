@@ -113,10 +113,6 @@ def test_what_yields_waits_until_a_reader_is_free_and_the_most_urgent_comes_firs
     assert [urgency for _, urgency in in_order] == list(Urgency)
 
 
-def test_what_goes_alone_is_read_at_the_usual_priority(readers: Readers) -> None:
-    assert submitted(readers, Urgency.BACKGROUND, 1, yields=False).result(60)[0] == niceness(), "all wait for it"
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_decoder_that_yields_has_more_time_but_no_more_of_the_processor(
     setup: ReadingSetup, monkeypatch: pytest.MonkeyPatch, count: int
