@@ -5,7 +5,7 @@ pass three places, each busy while the others are: readers, the network in the m
 batch is whatever is ready when the network is free; while more is being read it waits for it, but not for long. Every
 study is one job with a lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to
 one in a batch happens to no other. What nobody waits for, from ``Urgency.BESIDE`` on, is read and encoded at a low
-priority, so that questions beside it are answered as without it.
+priority, so that questions beside it are answered as without it; but not a study that goes alone, for which all wait.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ class _Held:
     def place(self) -> tuple[int, int]:
         return self.job.urgency, self.job.id
 
+    @property
+    def yields(self) -> bool:
+        """Whether nobody waits for it. For one that goes alone the whole machine waits, so it must not take long."""
+        return self.job.urgency >= Urgency.BESIDE and not runs_alone(self.job)
+
 
 class EncodeStudies:
     """``run`` is for one thread at a time, the one in which the network works.
@@ -110,6 +115,9 @@ class EncodeStudies:
         self._changed = threading.Condition()
         self._look_at = self._ready_since = 0.0
         self._savers = ThreadPoolExecutor(SAVERS, thread_name_prefix="saver")
+        met = threading.Barrier(SAVERS)
+        for _ in range(SAVERS):  # they start here: a thread has the priority of the one that submits what it starts for
+            self._savers.submit(met.wait)
         # A thread cannot raise its priority again, and torch's threads have that of the one that started them.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=after_others)
         self._beside_image_s = 0.0  # that an image of the last such batch took
@@ -184,7 +192,7 @@ class EncodeStudies:
             study = _Held(job, span=traces.start("job", job.study_uid))
             with self._changed:
                 self._held.add(study)
-            self._readers.submit(study.place, partial(self._read, study))
+            self._readers.submit(study.place, partial(self._read, study), yields=study.yields)
         return bool(held or jobs)
 
     def _window(self) -> int:
@@ -251,7 +259,7 @@ class EncodeStudies:
         (urgency, _), _, study, first = self._ready[0]
         model_id = study.models[first.kind]
         limit = self._shelf.batch_limit(model_id)
-        if urgency >= Urgency.BESIDE and self._beside_image_s:
+        if study.yields and self._beside_image_s:
             limit = min(limit, max(1, int(BESIDE_S / self._beside_image_s)))
         chosen = [one for one in self._ready if one[0][0] == urgency and one[2].models[one[3].kind] == model_id][:limit]
         taken = {one[1] for one in chosen}
@@ -263,18 +271,18 @@ class EncodeStudies:
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
         metrics.BATCH_IMAGES.labels(images[0].kind).observe(len(images))
-        is_beside, began = batch[0][0].job.urgency >= Urgency.BESIDE, time.monotonic()
+        yields, began = batch[0][0].yields, time.monotonic()
         try:
             with metrics.timed(metrics.STAGE_SECONDS, "network"):
                 model_id = batch[0][0].models[images[0].kind]
-                if is_beside:
+                if yields:
                     found = self._beside.submit(self._encoded, model_id, images).result()
                 else:
                     found = self._encoded(model_id, images)
         except Exception as error:  # of our own: it must count as an attempt
             found = [error] * len(images)
         took_s = time.monotonic() - began
-        if is_beside:
+        if yields:
             self._beside_image_s = took_s / len(images)
         for (study, _), one in zip(batch, found, strict=True):
             traces.record("network", took_s, study.job.study_uid, parent=study.span, images=len(images))

@@ -1,28 +1,34 @@
 """Studies are read several at a time, the most urgent first.
 
-What is read for a model that does not answer yet is read at a low priority, by readers of its own: a thread or process
-that lowered its priority cannot raise it again. At any time at most ``count`` of all readers read.
+What nobody waits for is read at a low priority, by readers of its own: a thread or process that lowered its priority
+cannot raise it again. It begins only while fewer than ``count`` of all readers read. Other work begins beside it, since
+it would wait for long behind something that yields to everybody: for that while up to twice as many read.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import psutil
 
 from radir_pacs.encode import EncoderInput
 from radir_pacs.low_priority import after_others
-from radir_pacs.types import Urgency
 
 from .reading_child import ReadingChild, ReadingSetup
 from .study_reader import Content, Preparing
 
+log = logging.getLogger(__name__)
+
 _READER_BYTES = 2 << 30  # what a reader may take: the voxels of the largest CT and its decoder
 _MOST_READERS = 32
+IDLE_S = 60.0  # that a reader at a low priority keeps its processes without work: they hold memory
+_WALL_TIMES = 10  # as long as others a decode that yields may take: its processor time is bounded all the same
 
 
 class Reader(Protocol):
@@ -41,17 +47,21 @@ Work = Callable[[Reader], None]  # raises nothing
 class Readers:
     """``count`` readers, each in a process of its own; a single one is in this process, where it takes least memory.
 
-    As many again serve places from ``Urgency.BESIDE`` on, while no other work waits.
+    As many again do what yields, while no other work waits; in processes of their own always, since threads which a
+    library starts for one of them, as obstore does, would serve the others at its priority.
     """
 
     def __init__(self, setup: ReadingSetup, count: int) -> None:
         self._count, self._busy = count, 0
-        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {False: [], True: []}  # heaps, by low
+        # Heaps, by whether they yield.
+        self._waiting: dict[bool, list[tuple[tuple[int, int], int, Work]]] = {False: [], True: []}
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._closed = False
         lows = [False] * count + [True] * count
-        self._readers: list[Reader] = [setup.reader() if count == 1 else ReadingChild(setup) for _ in lows]
+        patient = replace(setup, limits=replace(setup.limits, wall_s=_WALL_TIMES * setup.limits.wall_s))
+        self._readers: list[Reader] = [setup.reader()] if count == 1 else [ReadingChild(setup) for _ in range(count)]
+        self._readers += [ReadingChild(patient) for _ in range(count)]
         self._threads = [
             threading.Thread(target=self._serve, args=(reader, low), name="reader", daemon=True)
             for reader, low in zip(self._readers, lows, strict=True)
@@ -62,11 +72,13 @@ class Readers:
     def __len__(self) -> int:
         return self._count
 
-    def submit(self, place: tuple[int, int], work: Work) -> None:
-        """Have a reader do this as soon as one is free and no work with a lower ``place`` waits."""
+    def submit(self, place: tuple[int, int], work: Work, *, yields: bool) -> None:
+        """Have a reader do this as soon as one is free and no work with a lower ``place`` waits.
+
+        ``yields``: at a low priority, and after all that does not.
+        """
         with self._changed:
-            low = place[0] >= Urgency.BESIDE
-            heapq.heappush(self._waiting[low], (place, next(self._numbers), work))
+            heapq.heappush(self._waiting[yields], (place, next(self._numbers), work))
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -85,22 +97,35 @@ class Readers:
     def _serve(self, reader: Reader, low: bool) -> None:
         if low:
             after_others()
-        while (work := self._next(low)) is not None:
-            work(reader)
-            with self._changed:
-                self._busy -= 1
-                self._changed.notify_all()
+        idle_s: float | None = None  # nothing to end yet
+        while not self._closed:
+            work = self._next(low, idle_s)
+            if work is None:
+                reader.close()
+                idle_s = None
+                continue
+            try:
+                work(reader)
+            except Exception:  # the edge of the thread
+                log.exception("reading broke")
+            finally:
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+            idle_s = IDLE_S if low else None
 
-    def _next(self, low: bool) -> Work | None:
-        """None at the end."""
+    def _next(self, low: bool, idle_s: float | None) -> Work | None:
+        """None at the end, or when there was nothing to do for so long."""
         with self._changed:
-            while not self._closed:
-                is_turn = self._waiting[low] and not (low and self._waiting[False])
-                if is_turn and self._busy < self._count:
-                    self._busy += 1
-                    return heapq.heappop(self._waiting[low])[-1]
-                self._changed.wait()
-        return None
+            if not self._changed.wait_for(lambda: self._closed or self._may_begin(low), idle_s) or self._closed:
+                return None
+            self._busy += 1
+            return heapq.heappop(self._waiting[low])[-1]
+
+    def _may_begin(self, low: bool) -> bool:
+        if low and (self._waiting[False] or self._busy >= self._count):
+            return False
+        return bool(self._waiting[low])
 
 
 def how_many(wanted: int, cores: int, workers: int) -> int:

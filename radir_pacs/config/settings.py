@@ -413,7 +413,13 @@ class Settings:
     )
     job_max_attempts: int = setting(3, "Attempts before a job counts as failed.", low=1, high=100)
     relay_interval_s: float = setting(0.5, "Seconds between two rounds of the relay.", low=0.05, high=60)
-    decode_timeout_s: float = setting(60.0, "Seconds one file may take to decode.", low=1, high=DAY_S)
+    decode_timeout_s: float = setting(
+        60.0,
+        "Seconds one file may take to decode, of the clock and of the processor; ten times as many of the clock where"
+        " that yields to other work.",
+        low=1,
+        high=DAY_S,
+    )
     decode_memory_mib: int = setting(4096, "Memory the decoding child may take, MiB.", low=256, high=_MOST_MIB)
 
     sr_other_uids: bool = setting(

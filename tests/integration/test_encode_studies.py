@@ -7,29 +7,30 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import psycopg
 import pytest
 
-from radir_pacs.catalogue import ENCODES, Catalogue
-from radir_pacs.catalogue.jobs import KILLED_ATTEMPTS
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
-from radir_pacs.encode import EncoderInput
-from radir_pacs.errors import DicomRefused, Quarantined
+from radir_pacs.encode import EncoderInput, Preprocessing
+from radir_pacs.errors import DicomRefused, ModelGone, Quarantined
 from radir_pacs.low_priority import NICE
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
-from radir_pacs.types import Encoding, ImageKind, JobKind, JobState, StudyState, Urgency
+from radir_pacs.types import Encoding, ImageKind, JobKind, StudyState, Urgency
 from radir_workers.readers import how_many
 from radir_workers.reading_child import ReadingChild, ReadingSetup
-from tests.catalogue_material import DIM, MODEL, add, header, register
+from radir_workers.study_reader import StudyReader
+from tests.catalogue_material import DIM, MODEL, header, register
 from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
 
@@ -170,9 +171,11 @@ def test_the_leases_of_a_batch_outlive_a_slow_network(
 def test_urgent_ones_come_first_and_an_archive_last(
     catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
 ) -> None:
-    old = [receive(n) for n in range(4)]
-    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand, batch_limit=1)) as line:
-        line.run()
+    old = []
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        for n in range(4):
+            old.append(receive(n))
+            line.run()  # one by one: the archive goes by the order in which they were saved, and two save at a time
     catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
     catalogue.models.promote("cxr-next-1", by="test", reason="test", least_coverage=0.0)
     assert catalogue.reencoding.feed() == 4
@@ -218,6 +221,65 @@ def test_what_nobody_waits_for_is_encoded_at_a_low_priority(
     assert all(len(batch) == 1 for batch in shelf.batches[2:]), "short ones: somebody urgent may come"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
+def test_what_goes_alone_has_the_usual_priority_though_nobody_waits_for_it(
+    catalogue: Catalogue,
+    blobs: BlobStore,
+    receive: Callable[[int], str],
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+) -> None:
+    uid = receive(0)
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE job SET reason_code = 'DECODER_KILLED' WHERE kind = 'reencode'")
+    found: dict[tuple[str, bool], int] = {}
+    read = StudyReader.read
+
+    def reading(self: StudyReader, *content: Any, **how: Any) -> list[EncoderInput]:
+        found["read", how["alone"]] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return read(self, *content, **how)
+
+    def network(one: EncoderInput) -> Encoding:
+        found["network", one.study_uid == uid] = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        return replace(by_hand(one), model_id="cxr-next-1")
+
+    monkeypatch.setattr(StudyReader, "read", reading)
+    with encoding_line(catalogue, blobs.root, FakeShelf(network)) as line:
+        line.run()
+    assert found == {("read", True): os.nice(0), ("network", True): os.nice(0)}, "all wait for it"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
+def test_who_saves_keeps_the_usual_priority_whoever_had_the_first_result(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive(0)
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+    shelf = FakeShelf(by_hand)
+    with encoding_line(catalogue, blobs.root, shelf) as line:
+        served = shelf.preparing(None)
+
+        def preparing(model_id: str | None) -> Mapping[ImageKind, tuple[str, Preprocessing]]:
+            if model_id is not None:  # in the thread of a reader that yields
+                raise ModelGone("it went")
+            return served
+
+        monkeypatch.setattr(shelf, "preparing", preparing)
+        line.run()
+        savers = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("saver")]
+        assert savers and {os.getpriority(os.PRIO_PROCESS, saver or 0) for saver in savers} == {os.nice(0)}
+    assert not shelf.batches, "it failed before the network"
+
+
 def test_a_study_that_the_model_has_not_reached_is_encoded_when_somebody_asks(
     catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
 ) -> None:
@@ -255,64 +317,6 @@ def test_an_urgent_study_passes_a_full_window_and_goes_alone(
     order = [uid for batch in shelf.batches for uid in batch]
     assert order.index(uids[7]) < order.index(uids[6]), "those ahead of it were in the window already"
     assert [uids[7]] in shelf.batches, "no others make it wait"
-
-
-def kill_worker(catalogue: Catalogue, database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE job SET lease_until = now() - interval '1 s' WHERE state = 'RUNNING'")
-    catalogue.jobs.sweep()
-    with psycopg.connect(database_url) as connection:
-        connection.execute("UPDATE job SET run_after = now() - interval '1 s'")
-
-
-def test_what_kills_workers_takes_no_other_study_along(catalogue: Catalogue, database_url: str) -> None:
-    """Each of a batch has one attempt to itself before it fails for good."""
-    for n in range(3):
-        add(catalogue, header(n))
-    catalogue.studies.complete_quiet(0)
-    for _ in range(2):
-        assert len(catalogue.jobs.claim_studies(9, "worker")) == 3
-        kill_worker(catalogue, database_url)
-    assert catalogue.jobs.claim_studies(9, "busy", holds_none=False) == [], "a busy worker first ends what it has"
-    for n in range(3):
-        [alone] = catalogue.jobs.claim_studies(9, "worker")
-        assert (alone.key, alone.attempt) == (f"2.25.{n}", 3)
-        if n == 1:
-            kill_worker(catalogue, database_url)
-        else:
-            catalogue.jobs.finish(alone)
-    assert catalogue.studies.get("2.25.1").state is StudyState.QUARANTINED
-    assert [catalogue.studies.get(f"2.25.{n}").state for n in (0, 2)] == [StudyState.STABLE] * 2
-
-
-def test_one_bell_for_each_worker_that_is_free(catalogue: Catalogue) -> None:
-    ids = [catalogue.jobs.enqueue(JobKind.ENCODE, f"2.25.{n}") for n in range(5)]
-    assert catalogue.jobs.studies_to_announce(2) == [(ids[0], Urgency.NEW), (ids[1], Urgency.NEW)]
-    catalogue.jobs.announced(ids[:1])
-    assert catalogue.jobs.studies_to_announce(2) == [(ids[1], Urgency.NEW)], "one was told and did not answer yet"
-    [first] = catalogue.jobs.claim_studies(1, "worker-1")
-    assert first.id == ids[0]
-    assert catalogue.jobs.studies_to_announce(2) == [(ids[1], Urgency.NEW)], "the other is free"
-    catalogue.jobs.claim_studies(1, "worker-2")
-    assert catalogue.jobs.studies_to_announce(2) == [], "both go on by themselves"
-    for name in ("worker-1", "worker-2", "far-1"):
-        catalogue.processes.say_alive(name, 1, "UP", f"{ENCODES}cpu")
-    assert catalogue.jobs.studies_to_announce(2) == [(ids[2], Urgency.NEW)], "a worker of another machine counts"
-    catalogue.jobs.hurry("2.25.4")
-    assert catalogue.jobs.studies_to_announce(2) == [(ids[4], Urgency.URGENT)]
-
-
-def test_a_released_job_was_never_held(catalogue: Catalogue) -> None:
-    catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
-    [job] = catalogue.jobs.claim_studies(1, "test")
-    assert catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1") == job.id
-    catalogue.jobs.release([job])
-    catalogue.jobs.release([job])
-    [again] = catalogue.jobs.claim_studies(1, "test")
-    assert (again.id, again.attempt) == (job.id, 1)
-    catalogue.jobs.release([job])  # of an earlier holder
-    found = catalogue.jobs.get(job.id)
-    assert found is not None and found.state is JobState.RUNNING
 
 
 def child_of(setup: ReadingSetup) -> tuple[ReadingChild, psutil.Process]:
@@ -376,12 +380,3 @@ def test_readers_are_as_many_as_cores_and_memory_allow() -> None:
     assert how_many(3, 64, 2) == 3, "as set"
     assert how_many(0, 1, 4) == 1
     assert how_many(0, 10_000, 1) <= 32
-
-
-def test_the_attempts_of_a_killed_decoder_are_more(catalogue: Catalogue) -> None:
-    job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1", max_attempts=1)
-    [job] = catalogue.jobs.claim_studies(1, "test")
-    assert KILLED_ATTEMPTS > 1
-    assert catalogue.jobs.fail(job, "killed", reason_code=ReasonCode.DECODER_KILLED) is JobState.PENDING
-    found = catalogue.jobs.get(job_id)
-    assert found is not None and found.attempt == 1
