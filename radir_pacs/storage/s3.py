@@ -20,7 +20,7 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, SettingError, StorageFailed
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, S3Config
 
 SCHEME = "s3://"
 _PIECE_BYTES = 1 << 20
@@ -82,14 +82,11 @@ class Bucket:
         config["virtual_hosted_style_request"] = False
 
         def store(**limits: timedelta) -> S3Store:
+            client = {"allow_http": address.endpoint.startswith("http://"), "connect_timeout": timedelta(seconds=5)}
             return S3Store(
                 bucket,
                 config=cast("S3Config", config),
-                client_options={
-                    "allow_http": address.endpoint.startswith("http://"),
-                    "connect_timeout": timedelta(seconds=5),
-                    **limits,  # type: ignore[typeddict-item]  # those of ClientConfig
-                },
+                client_options=cast("ClientConfig", client | limits),
                 retry_config={"max_retries": _TRIES, "retry_timeout": _GIVES_UP},
             )
 
