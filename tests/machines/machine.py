@@ -86,9 +86,9 @@ class Machine:
             ],
             stdin=subprocess.DEVNULL,
         )
-        self._init = os.pidfd_open(self._first_process())
+        self._init = os.pidfd_open(self.first_process())
 
-    def _first_process(self) -> int:
+    def first_process(self) -> int:
         """Id of the machine's own process 1."""
         deadline, parent = time.monotonic() + _PATIENCE_S, self.process.pid
         while True:
@@ -128,7 +128,7 @@ class Machine:
 
     def sees(self) -> dict[str, bool]:
         """Which home folders a process of this machine can read, by their machines' names."""
-        root = ["nsenter", "--mount", f"--target={self._first_process()}"]
+        root = ["nsenter", "--mount", f"--target={self.first_process()}"]
         return {
             folder.name: subprocess.run([*root, "test", "-e", str(folder / "boot.sh")], timeout=30).returncode == 0
             for folder in (self.home, *self.others)
