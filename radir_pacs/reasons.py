@@ -36,7 +36,7 @@ class ReasonCode(StrEnum):
     WORKER_KILLED = "WORKER_KILLED"
     WORKER_FAILED = "WORKER_FAILED"  # an error of our own
     BLOB_DAMAGED = "BLOB_DAMAGED"  # the file on our disk is not what was stored
-    BLOB_AWAY = "BLOB_AWAY"  # the file made room for others, and is pulled from the PACS again
+    BLOB_AWAY = "BLOB_AWAY"  # the file was removed on purpose; where a PACS is named, it is pulled again
     DROPPED = "DROPPED"  # quarantined, and an administrator decided to leave it (SKIPPED)
 
     # An instance that was refused

@@ -31,6 +31,8 @@ class Scoped(Protocol):
     """What of a study decides; `radir_pacs.types.CatalogueStudy` is one."""
 
     @property
+    def study_uid(self) -> str: ...
+    @property
     def sites(self) -> tuple[str, ...]: ...
     @property
     def departments(self) -> tuple[str, ...]: ...
@@ -40,8 +42,6 @@ class Scoped(Protocol):
     def study_date(self) -> date | None: ...
     @property
     def withheld(self) -> int: ...
-    @property
-    def patient_keys(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Scope:
 
     A study is in scope of ``sites`` when all that sent to it are among them, of ``departments`` when it names one and
     all that it names are among them (0008,1040), of ``modalities`` when all its images are.
-    opened: patients (issuer and id) whose studies are inside for a while, whatever else is said (ADR 0040).
+    opened: studies (UIDs) that are inside for a while, whatever else is said (ADR 0040).
     """
 
     sites: frozenset[str] = frozenset()
@@ -74,7 +74,7 @@ class Scope:
     def admits(self, study: Scoped) -> bool:
         """Whether the study is inside."""
         day = study.study_date
-        return not self.opened.isdisjoint(study.patient_keys) or (
+        return study.study_uid in self.opened or (
             self.admits_sites(study.sites)
             and self.admits_departments(study.departments)
             and self.admits_modalities(study.modalities)

@@ -75,6 +75,7 @@ def worker(settings: Settings, name: str, number: int) -> None:
             stack.enter_context(Leases(catalogue, lease_s=settings.job_lease_s, longest_s=settings.job_longest_s)),
             worker=f"{name}:{os.getpid()}",
             ready_bytes=psutil.virtual_memory().total // READY_SHARE // settings.worker_processes,
+            sources=load_sources(settings),
         )
         stack.callback(encode.close)
         app = make_app(settings, catalogue)

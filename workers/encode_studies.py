@@ -25,6 +25,7 @@ from radir_pacs import metrics, traces
 from radir_pacs.catalogue import Catalogue, runs_alone
 from radir_pacs.encode import EncoderInput, Preprocessing
 from radir_pacs.errors import LeaseLost, Skipped, StorageFailed
+from radir_pacs.intake.sources import NO_SOURCES, Sources
 from radir_pacs.low_priority import after_others
 from radir_pacs.types import Encoding, ImageKind, Job, KeptTokens, Urgency
 
@@ -85,7 +86,7 @@ class _Held:
 class EncodeStudies:
     """``run`` is for one thread at a time, the one in which the network works.
 
-    ready_bytes: memory that inputs may take which wait for the network.
+    ready_bytes: memory that inputs may take which wait for the network. sources: from where files that are away come.
     """
 
     def __init__(
@@ -97,9 +98,10 @@ class EncodeStudies:
         *,
         worker: str,
         ready_bytes: int = 1 << 30,
+        sources: Sources = NO_SOURCES,
     ) -> None:
         self._catalogue, self._shelf, self._readers, self._leases = catalogue, shelf, readers, leases
-        self._outcome = Outcome(catalogue)
+        self._outcome = Outcome(catalogue, sources)
         self._worker = worker
         self._ready_bytes = ready_bytes
         self._held: set[_Held] = set()

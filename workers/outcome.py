@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from radir_pacs.catalogue import Catalogue, is_last_attempt
 from radir_pacs.errors import BlobAway, BlobDamaged, DicomRefused, ModelGone, NotFound, Quarantined, RadirError, Skipped
+from radir_pacs.intake.sources import Sources
 from radir_pacs.reasons import WORTH_ANOTHER_DECODE, ReasonCode
 from radir_pacs.types import Encoding, Job, JobKind, StudyState
 
@@ -15,8 +16,8 @@ from .runner import fail
 class Outcome:
     """Each method is at most one transaction that changes anything; it raises LeaseLost, StorageFailed."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogue: Catalogue, sources: Sources) -> None:
+        self._catalogue, self._sources = catalogue, sources
 
     def begin(self, job: Job) -> int | None:
         """The revision of the study that is going to be read.
@@ -49,14 +50,17 @@ class Outcome:
         """The study is SKIPPED or QUARANTINED, or the job is tried again where another attempt may go well.
 
         What a model beside those that serve cannot do changes nothing of the study: the job fails with the reason.
+        Files that were removed on purpose are no fault of the study: it goes on answering by its old vectors.
         """
-        if isinstance(error, BlobDamaged) and self._catalogue.damage.note(error.sha256):
+        if isinstance(error, BlobDamaged) and self._catalogue.damage.note(error.sha256, has_source=self._has_source):
             error = BlobAway(error.sha256)
-        may_wait = isinstance(error, BlobAway) and self._catalogue.damage.comes_back(error.sha256)
+        may_wait = isinstance(error, BlobAway) and self._catalogue.damage.comes_back(error.sha256, self._has_source)
         if may_wait and not is_last_attempt(job, ReasonCode.BLOB_AWAY):  # pulled; its old vectors answer meanwhile
             fail(self._catalogue, job, error)
         elif job.kind is JobKind.REENCODE:
             self._failed_beside(job, error)
+        elif isinstance(error, BlobAway) and self._catalogue.encodings.models_of_study(job.key):
+            self._end(job, StudyState.INDEXED, error, revision)
         elif isinstance(error, BlobDamaged):
             self._end(job, StudyState.QUARANTINED, error, revision)
         elif isinstance(error, Skipped):
@@ -67,6 +71,9 @@ class Outcome:
             self._end(job, StudyState.QUARANTINED, error, revision)
         else:
             fail(self._catalogue, job, error)
+
+    def _has_source(self, sites: Sequence[str]) -> bool:
+        return self._sources.of(sites) is not None
 
     def _failed_beside(self, job: Job, error: Exception) -> None:
         if isinstance(error, ModelGone):

@@ -1,7 +1,8 @@
 """Who is signed in: a random id that only the browser has, whose hash the catalogue keeps.
 
 Every process believes what it read for a second, so that what takes a right away acts within that time and a page's
-pictures cost no round trip each; for a minute where the database is away.
+pictures cost no round trip each; for a minute where the database is away. But what is open in an emergency ends in
+time: all of it with the first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import math
 import secrets
 import threading
 import time
@@ -63,7 +65,8 @@ class Sessions:
         self._sign_ins, self._bearers, self._settings = sign_ins, bearers, settings
         self._lock = threading.Lock()
         self._fresh: TTLCache[str, KnownSession | None] = TTLCache(_MOST, FRESH_S, timer=clock_s)
-        self._lately: TTLCache[str, KnownSession] = TTLCache(_MOST, STALE_S, timer=clock_s)
+        self._lately: TTLCache[str, tuple[KnownSession, float]] = TTLCache(_MOST, STALE_S, timer=clock_s)
+        self._clock_s = clock_s
 
     def of(self, session_id: str, *, is_used: bool = True) -> Held | None:
         """Who is signed in with this id. Raises StorageFailed.
@@ -129,6 +132,7 @@ class Sessions:
         with self._lock:
             if key in self._fresh:
                 return self._fresh[key]
+        asked_s = self._clock_s()
         try:
             found = self._sign_ins.session(key)
         except StorageFailed:
@@ -136,11 +140,13 @@ class Sessions:
                 lately = self._lately.get(key)
             if lately is None:
                 raise
-            return lately
+            known, opened_until_s = lately
+            return known if self._clock_s() < opened_until_s else replace(known, opened=frozenset())
+        left_s = found.opened_left_s if found is not None else None
         with self._lock:
             self._fresh[key] = found
             if found is not None:
-                self._lately[key] = found
+                self._lately[key] = (found, asked_s + (math.inf if left_s is None else left_s))
             else:
                 self._lately.pop(key, None)
         return found

@@ -18,7 +18,8 @@ from .fhir_event import fhir_event
 from .terms import Source
 
 _MOST_ANSWER_BYTES = 1 << 16
-_REFUSED = frozenset({401, 403})
+# What a server says to one event; to the others (who are you, too many, I am ill) it may say another thing later.
+_REFUSED = frozenset({400, 404, 409, 410, 412, 413, 415, 422})
 
 
 class FhirReceiver:
@@ -68,7 +69,7 @@ class FhirReceiver:
         except (requests.RequestException, OSError):  # OSError: certificate files that are not there
             raise PeerFailed("it broke off", reason_code=ReasonCode.PEER_NO_ANSWER) from None
         if not 200 <= status < 300:
-            code = ReasonCode.PEER_REFUSED if status in _REFUSED or 400 <= status < 500 else ReasonCode.PEER_BAD_ANSWER
+            code = ReasonCode.PEER_REFUSED if status in _REFUSED else ReasonCode.PEER_BAD_ANSWER
             raise PeerFailed(f"it answered {status}", reason_code=code)
 
 

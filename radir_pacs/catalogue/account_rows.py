@@ -62,7 +62,8 @@ class Account:
 class KnownSession:
     """A session in force: of an account with these rights, or of a token, which ``token_tag`` tells.
 
-    unseen_s: since it was noted to be in use. opened: patients who are open to the account in an emergency.
+    unseen_s: since it was noted to be in use. opened: studies that are open to the account in an emergency.
+    opened_left_s: until the first of them is not any more; None: none is open.
     """
 
     account: str | None
@@ -73,6 +74,7 @@ class KnownSession:
     id_token: str | None
     unseen_s: float
     opened: frozenset[str] = frozenset()
+    opened_left_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,7 @@
-"""Accounts of people. Whatever takes a right away ends the account's sessions in the same transaction."""
+"""Accounts of people.
+
+Whatever takes a right away ends the account's sessions and emergency accesses in the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from radir_pacs.callers import AuditEvent, Caller, Role
 from radir_pacs.catalogue.account_rows import Account, AccountToSignIn, NewSession, Rights, SubjectOf
 from radir_pacs.catalogue.audit import Detail, note
 from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.emergencies import end_of_account
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.sign_ins import begin_session
 from radir_pacs.errors import BadInput, NotFound, SignInFailed
@@ -70,6 +74,7 @@ class Accounts(CataloguePart):
             if found is None:
                 return ""
             run(connection, "end_sessions", id=found["id"])
+            end_of_account(connection, found["id"], Caller(name=found["name"], role=Role.RADIOLOGIST))
             return str(found["name"])
 
     def all(self) -> tuple[Account, ...]:
@@ -149,6 +154,7 @@ class Accounts(CataloguePart):
             if not may_be_last:
                 _require_another_administrator(connection, row)
             run(connection, "end_sessions", id=row["id"])
+            end_of_account(connection, row["id"], by)
             run(connection, "remove_account", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_REMOVED, by, detail={"account": row["name"]})
 
@@ -159,6 +165,7 @@ class Accounts(CataloguePart):
                 _require_another_administrator(connection, row)
             if query is not None:
                 run(connection, query, id=row["id"])
+                end_of_account(connection, row["id"], by)
             run(connection, "end_sessions", id=row["id"])
             note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail={"account": row["name"], "change": change})
 
@@ -200,6 +207,7 @@ class Accounts(CataloguePart):
         run(connection, "set_account_rights", _kept(rights), id=row["id"])
         if before.role is not rights.role:
             run(connection, "end_sessions", id=row["id"])
+            end_of_account(connection, row["id"], by)
         detail: Detail = {"account": row["name"], "change": "rights", **_told(rights)}
         note(connection, AuditEvent.ACCOUNT_CHANGED, by, detail=detail)
 

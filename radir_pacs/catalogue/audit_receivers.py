@@ -13,8 +13,6 @@ from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.reasons import ReasonCode
 
-_REFUSALS = frozenset({ReasonCode.PEER_REFUSED, ReasonCode.PEER_BAD_ANSWER})  # what a server says to one event
-
 
 class AuditReceivers(CataloguePart):
     def keep(self, names: Sequence[str]) -> None:
@@ -54,14 +52,14 @@ class AuditReceivers(CataloguePart):
     def skip(self, name: str, reason: str, by: Caller) -> AuditRow:
         """Go on behind the one event that a receiver refused last, and record that it lacks it; returns the event.
 
-        Raises NotFound, and BadInput where it refused none: whoever is away gets everything later.
+        Raises NotFound, and BadInput where it refused none: whoever is away or ill gets everything later.
         """
         with self._database.transaction() as connection:
             place = run(connection, "lock_audit_receiver", name=name).fetchone()
             if place is None:
                 raise NotFound(f"the audit trail has no receiver {name}: radir status names them")
             refused = None
-            if place["failed"] in _REFUSALS:
+            if place["failed"] == ReasonCode.PEER_REFUSED:  # of one event; what is ill or away takes it later
                 refused = run(connection, "sealed_events_after", dict(place), most=1).fetchone()
             if refused is None:
                 raise BadInput(f"{name} refused no event: what it lacks is sent when it can be reached: radir status")

@@ -53,10 +53,10 @@ class Cases(CataloguePart):
                 return _unpacked(run(connection, "affirming_encodings", model_id=model_id, said=said).fetchall())
             return ids_of(run(connection, "affirming_among", ids=among.tolist(), said=said))
 
-    def of_patients(self, model_id: str, patient_keys: Sequence[str]) -> I64:
-        """Encodings of the studies of some patients."""
+    def of_studies(self, model_id: str, study_uids: Sequence[str]) -> I64:
+        """Encodings of some studies."""
         with self._database.transaction() as connection:
-            return ids_of(run(connection, "encodings_of_patients", model_id=model_id, patient_keys=list(patient_keys)))
+            return ids_of(run(connection, "encodings_of_studies", model_id=model_id, study_uids=list(study_uids)))
 
     def matching(self, model_id: str, query: qido.QidoQuery, among: I64 | None = None) -> I64:
         """Encodings whose study matches the keys of ``query``; all, or ``among`` some. Raises BadInput."""

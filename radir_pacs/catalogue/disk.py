@@ -14,6 +14,7 @@ from radir_pacs.types import StudyState
 
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LOOK = 50_000  # keys of studies, some MiB
+_MOST_INSTANCES = 50_000  # in a page, some tens of MiB
 
 
 class Away(StrEnum):
@@ -91,8 +92,33 @@ class Disk(CataloguePart):
             if not found:
                 return
             for first in range(0, len(found), size):
-                yield self.evictable([row["study_uid"] for row in found[first : first + size]], reason)
+                for uids in self._bounded([row["study_uid"] for row in found[first : first + size]]):
+                    page = self.evictable(uids, reason)
+                    self._note_emptied([one.study_uid for one in page if not one.hashes and not one.held])
+                    yield page
             place = {"after_at": found[-1]["last_instance_at"], "after_uid": found[-1]["study_uid"]}
+
+    def _note_emptied(self, study_uids: Sequence[str]) -> None:
+        if study_uids:
+            with self._database.transaction() as connection:
+                run(connection, "lock_studies", study_uids=list(study_uids))
+                run(connection, "note_emptied", study_uids=list(study_uids))
+
+    def _bounded(self, study_uids: Sequence[str]) -> Iterator[list[str]]:
+        """These studies in parts of so many instances that a part takes little memory; one study is never divided."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "instances_in", study_uids=list(study_uids)).fetchall()
+        counts = {row["study_uid"]: int(row["instances"]) for row in rows}
+        part, left = list[str](), _MOST_INSTANCES
+        for study_uid in study_uids:
+            count = counts.get(study_uid, 0)
+            if part and count > left:
+                yield part
+                part, left = [], _MOST_INSTANCES
+            part.append(study_uid)
+            left -= count
+        if part:
+            yield part
 
     def evictable(self, study_uids: Sequence[str], reason: Away = Away.ROOM) -> list[Evictable]:
         """Those of these studies that may have files to go for this reason, the oldest first."""
@@ -120,13 +146,23 @@ class Disk(CataloguePart):
             "must_be_encoded": must_be_encoded,
         }
         with self._database.transaction() as connection:
-            return [row["content_sha256"] for row in run(connection, "evict", values)]
+            run(connection, "lock_study", study_uid=study.study_uid)  # the next statement sees what it waited for
+            gone = [row["content_sha256"] for row in run(connection, "evict", values)]
+            run(connection, "note_emptied", study_uids=[study.study_uid])
+            return gone
 
     def away(self) -> dict[Away, int]:
         """How many files were removed on purpose, by why."""
         with self._database.transaction() as connection:
             found = {Away(row["reason"]): int(row["files"]) for row in run(connection, "away")}
         return dict.fromkeys(Away, 0) | found
+
+    def away_of(self, study_uid: str) -> int:
+        """How many files of a study were removed on purpose."""
+        with self._database.transaction() as connection:
+            row = run(connection, "away_of_study", study_uid=study_uid).fetchone()
+        assert row is not None
+        return int(row["files"])
 
     def away_reason(self, sha256: str) -> Away | None:
         """Why a file was removed on purpose; None: it was not."""

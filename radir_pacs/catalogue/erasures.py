@@ -14,6 +14,7 @@ from datetime import datetime
 from radir_pacs.callers import AuditEvent, Caller
 from radir_pacs.catalogue.audit import note
 from radir_pacs.catalogue.database import Connection, run
+from radir_pacs.catalogue.emergencies import erase_emergencies
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.withheld import known_keys
 from radir_pacs.errors import NotFound
@@ -53,7 +54,7 @@ class Erasures(CataloguePart):
             )
             run(connection, "erase_jobs", names)
             run(connection, "erase_refusals", names)
-            run(connection, "erase_emergencies", names)
+            erase_emergencies(connection, names, by)
             messages = _messages_naming(connection, keys)
             for number in messages:
                 run(connection, "drop_kept", id=number)

@@ -133,6 +133,7 @@ class Instances(CataloguePart):
         """The same instance came, written otherwise: a study in which only the machine failed is opened again."""
         values = {"study_uid": study_uid, "content_sha256": content_sha256}
         with self._database.transaction() as connection:
+            run(connection, "study_has_files", values)
             run(connection, "received_again", values, reason_codes=sorted(MENDED_BY_SENDING))
 
     def known_blobs(self, hashes: Sequence[str]) -> frozenset[str]:

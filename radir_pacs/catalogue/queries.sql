@@ -35,7 +35,7 @@ WITH r AS MATERIALIZED (
         r.study_time, r.accession_number, r.study_description, r.referring_physician, r.study_id,
         r.body_part, array_remove(ARRAY[r.modality], NULL), r.patient_keys,
         r.patient_name_folded, r.referring_physician_folded, array_remove(ARRAY[r.site], NULL),
-        array_remove(ARRAY[nullif(r.attributes #>> '{00081040,Value,0}', '')], NULL)
+        array_remove(ARRAY[department_of(r.attributes)], NULL)
     FROM r WHERE NOT EXISTS (SELECT FROM standing)
         AND NOT EXISTS (SELECT FROM parent WHERE parent.study_uid <> r.study_uid)
     ON CONFLICT (study_uid) DO UPDATE SET
@@ -65,8 +65,10 @@ WITH r AS MATERIALIZED (
         sites = CASE WHEN excluded.sites <@ study.sites THEN study.sites
             ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.sites || excluded.sites) AS k ORDER BY k) END,
         departments = CASE WHEN excluded.departments <@ study.departments THEN study.departments
-            ELSE ARRAY(SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k) END,
+            ELSE few_departments(ARRAY(
+                SELECT DISTINCT k FROM unnest(study.departments || excluded.departments) AS k ORDER BY k)) END,
         last_instance_at = now(),
+        is_emptied = false,
         changed_at = now()
     RETURNING study_uid
 ), received_series AS (
@@ -112,11 +114,18 @@ DELETE FROM refusal WHERE at NOT BETWEEN now() - make_interval(secs => %(keep_s)
     OR id <= (SELECT max(id) FROM refusal) - %(most)s::bigint;
 
 -- name: received_again
--- The same content came again, so its file is intact. A study that failed only because of the machine is tried again.
+-- The same content came again, so its file is intact. A study that failed only because of the machine is tried again, as
+-- is one that answers by old vectors since its files were away.
 WITH mended AS (DELETE FROM damaged_blob WHERE content_sha256 = %(content_sha256)s),
     back AS (DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s)
 UPDATE study SET state = 'RECEIVING', reason = NULL, reason_code = NULL, last_instance_at = now(), changed_at = now()
-WHERE study_uid = %(study_uid)s AND state = 'QUARANTINED' AND reason_code = ANY(%(reason_codes)s::text[]);
+WHERE study_uid = %(study_uid)s AND reason_code = ANY(%(reason_codes)s::text[])
+    AND state IN ('QUARANTINED', 'INDEXED');
+
+-- name: study_has_files
+-- A picture of the study is here again. Before received_again: the study's row is locked before the file's.
+UPDATE study SET is_emptied = false WHERE study_uid = %(study_uid)s
+    AND EXISTS (SELECT FROM evicted_blob WHERE content_sha256 = %(content_sha256)s);
 
 -- name: note_damage
 -- A file that an instance names is not what was stored.
@@ -130,8 +139,9 @@ SELECT i.study_uid, i.sop_uid, d.found_at FROM damaged_blob AS d JOIN instance A
 ORDER BY d.found_at DESC, i.sop_uid LIMIT %(limit)s;
 
 -- name: study_of_evicted
--- The study of a file that was removed on purpose, and why.
-SELECT i.study_uid, e.reason FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+-- The study of a file that was removed on purpose, who sent it, and why the file went.
+SELECT s.study_uid, s.sites, e.reason FROM evicted_blob AS e JOIN instance AS i USING (content_sha256)
+    JOIN study AS s USING (study_uid)
 WHERE e.content_sha256 = %(content_sha256)s LIMIT 1;
 
 -- name: prune_evicted
@@ -221,14 +231,15 @@ UPDATE study SET patient_key = coalesce(%(patient_key)s, patient_key), patient_i
         WHERE i.study_uid = study.study_uid), patient_keys),
     sites = CASE WHEN %(site)s::text IS NULL THEN sites
         ELSE ARRAY(SELECT DISTINCT k FROM unnest(sites || %(site)s::text) AS k ORDER BY k) END,
-    departments = ARRAY(
-        SELECT DISTINCT i.attributes #>> '{00081040,Value,0}' FROM instance AS i
-        WHERE i.study_uid = study.study_uid AND i.attributes #>> '{00081040,Value,0}' <> '' ORDER BY 1),
+    departments = few_departments(ARRAY(
+        SELECT DISTINCT department_of(i.attributes) FROM instance AS i
+        WHERE i.study_uid = study.study_uid AND department_of(i.attributes) IS NOT NULL ORDER BY 1)),
     state = CASE WHEN %(reopens)s::boolean THEN 'RECEIVING' ELSE state END,
     reason = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason END,
     reason_code = CASE WHEN %(reopens)s::boolean THEN NULL ELSE reason_code END,
     revision = revision + %(reopens)s::boolean::integer,
     last_instance_at = CASE WHEN %(reopens)s::boolean THEN now() ELSE last_instance_at END,
+    is_emptied = false,
     changed_at = now()
 WHERE study_uid = %(study_uid)s;
 
@@ -802,10 +813,9 @@ WHERE e.id = ANY(%(ids)s::bigint[]) AND EXISTS (
     SELECT FROM report AS r
     WHERE r.study_uid = e.study_uid AND NOT r.superseded AND r.findings @? %(said)s::text::jsonpath);
 
--- name: encodings_of_patients
--- Encodings of a model of studies that belong to one of these patients.
-SELECT e.id FROM encoding AS e JOIN study AS s USING (study_uid)
-WHERE e.model_id = %(model_id)s AND s.patient_keys && %(patient_keys)s::text[];
+-- name: encodings_of_studies
+-- Encodings of a model of some studies.
+SELECT id FROM encoding WHERE model_id = %(model_id)s AND study_uid = ANY(%(study_uids)s::text[]);
 
 -- name: question
 -- What a similar-case query asks first, all of one snapshot: its study, what mined reports say of it, the encodings under
@@ -1946,11 +1956,13 @@ VALUES (%(id_sha256)s, %(account_id)s, %(token_tag)s, %(id_token)s, %(address)s)
 
 -- name: session
 -- Who is signed in with this id, if the session is neither too old nor idle and the account, where it is of one, in
--- force. ``withholds``: whether any patient is withheld. ``opened``: patients opened in an emergency.
+-- force. ``withholds``: whether any patient is withheld. ``opened``: studies open in an
+-- emergency; ``opened_left_s``: until the first of these accesses ends.
 SELECT s.token_tag, a.id AS account_id, a.name, a.role, a.scope, a.names, a.must_change, a.password_hash IS NOT NULL AS
     has_password, EXISTS (SELECT FROM withheld_patient) AS withholds, s.id_token,
-    ARRAY(SELECT unnest(o.patient_keys) FROM emergency_access AS o
-        WHERE o.account_id = a.id AND o.ended_at IS NULL AND o.ends_at > now()) AS opened,
+    opened_studies(a.id) AS opened, extract(epoch FROM (
+        SELECT min(o.ends_at) FROM emergency_access AS o
+        WHERE o.account_id = a.id AND o.ended_at IS NULL AND o.ends_at > now()) - now())::float8 AS opened_left_s,
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen_s
 FROM web_session AS s LEFT JOIN account AS a ON a.id = s.account_id
 WHERE s.id_sha256 = %(id_sha256)s
@@ -2100,9 +2112,13 @@ WITH gone AS (
 DELETE FROM patient_link WHERE id IN (SELECT id FROM gone);
 
 -- name: erase_emergencies
--- Who opened the studies or the patients in an emergency; the trail keeps it.
-DELETE FROM emergency_access WHERE study_uid = ANY(%(study_uids)s::text[])
-    OR patient_keys && %(patient_keys)s::text[];
+-- Who opened the studies or the patients in an emergency; the trail keeps it, and lacks the end of these.
+WITH gone AS (
+    DELETE FROM emergency_access WHERE study_uid = ANY(%(study_uids)s::text[])
+        OR patient_keys && %(patient_keys)s::text[]
+    RETURNING id, study_uid, patient_keys, ended_at
+)
+SELECT id, study_uid, patient_keys FROM gone WHERE ended_at IS NULL ORDER BY id;
 
 -- name: forget_now
 -- Their vectors leave the index files with the next merge, which is due at once, and the feed names them no more.
@@ -2182,19 +2198,30 @@ FROM withheld_patient AS w ORDER BY w.at DESC, w.patient_key;
 -- == Emergency access ==
 
 -- name: begin_emergency
--- An account opens the patient of a study for a while; no row where the account may not, or where the study is not here
--- or names no patient.
+-- An account, which is locked, opens the patient of a study for a while; no row where the account may not, or where the
+-- study is not here or names no patient.
 INSERT INTO emergency_access (account_id, caller, study_uid, patient_keys, reason, ends_at)
-SELECT a.id, a.name, s.study_uid, s.patient_keys, %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
+SELECT a.id, a.name, s.study_uid, linked_keys(s.patient_keys), %(reason)s, now() + make_interval(secs => %(valid_s)s::float8)
 FROM account AS a CROSS JOIN study AS s
-WHERE lower(a.name) = lower(%(account)s) AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
+WHERE a.id = %(account)s AND a.role = 'radiologist' AND a.disabled_at IS NULL AND a.removed_at IS NULL
     AND s.study_uid = %(study_uid)s AND s.patient_keys <> '{}'
 RETURNING id, ends_at;
+
+-- name: emergencies_begun
+-- How many an account, which is locked, began within the time of one, whether they have ended or not.
+SELECT count(*)::integer AS n FROM emergency_access
+WHERE account_id = %(account)s AND begun_at > now() - make_interval(secs => %(valid_s)s::float8);
 
 -- name: end_emergency
 -- One ends before its time; no row where it has ended.
 UPDATE emergency_access SET ended_at = now() WHERE id = %(number)s AND ended_at IS NULL AND ends_at > now()
-    AND (%(account)s::text IS NULL OR lower(caller) = lower(%(account)s))
+    AND (%(account)s::text IS NULL OR account_id = (
+        SELECT a.id FROM account AS a WHERE lower(a.name) = lower(%(account)s) AND a.removed_at IS NULL))
+RETURNING id, study_uid, patient_keys;
+
+-- name: end_emergencies_of
+-- All of an account end, since it lost the right.
+UPDATE emergency_access SET ended_at = least(now(), ends_at) WHERE account_id = %(id)s AND ended_at IS NULL
 RETURNING id, study_uid, patient_keys;
 
 -- name: end_emergencies
@@ -2211,7 +2238,8 @@ DELETE FROM emergency_access WHERE ended_at < now() - make_interval(secs => %(ke
 SELECT id AS number, caller, study_uid, patient_keys, reason, begun_at, ends_at, ended_at,
     ended_at IS NULL AND ends_at > now() AS is_open
 FROM emergency_access
-WHERE %(account)s::text IS NULL OR (lower(caller) = lower(%(account)s) AND ended_at IS NULL AND ends_at > now())
+WHERE %(account)s::text IS NULL OR (ended_at IS NULL AND ends_at > now() AND account_id = (
+    SELECT a.id FROM account AS a WHERE lower(a.name) = lower(%(account)s) AND a.removed_at IS NULL))
 ORDER BY id DESC;
 
 -- name: figure_of_emergencies
@@ -2280,13 +2308,7 @@ SELECT key FROM linked;
 
 -- name: linked_keys
 -- These keys of patients, and those that they were merged with.
-WITH RECURSIVE linked (key) AS (
-    SELECT unnest(%(patient_keys)s::text[])
-    UNION
-    SELECT CASE WHEN l.key = k.key THEN l.prior_key ELSE l.key END
-    FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
-)
-SELECT key FROM linked ORDER BY key;
+SELECT unnest(linked_keys(%(patient_keys)s::text[])) AS key ORDER BY key;
 
 -- name: known_keys_of_patient_id
 -- The keys (issuer and id) of this id that studies, merges, reports or decisions to withhold name.
@@ -2842,9 +2864,20 @@ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY bytes DES
 -- Studies after a place in their order, the oldest first. Many at once: there is no index by that order, which every
 -- instance that arrives would have to write.
 SELECT study_uid, last_instance_at FROM study
-WHERE state = ANY(%(states)s::text[])
+WHERE state = ANY(%(states)s::text[]) AND NOT is_emptied
     AND (last_instance_at, study_uid) > (%(after_at)s::timestamptz, %(after_uid)s::text)
 ORDER BY last_instance_at, study_uid LIMIT %(limit)s;
+
+-- name: note_emptied
+-- Which of these studies, all locked before, have no picture here.
+UPDATE study AS s SET is_emptied = true WHERE study_uid = ANY(%(study_uids)s::text[]) AND NOT is_emptied
+    AND NOT EXISTS (SELECT FROM instance AS i LEFT JOIN evicted_blob AS e USING (content_sha256)
+        WHERE i.study_uid = s.study_uid AND i.rows_px IS NOT NULL AND e.content_sha256 IS NULL);
+
+-- name: instances_in
+-- How many instances each of these studies has.
+SELECT study_uid, count(*)::bigint AS instances FROM instance WHERE study_uid = ANY(%(study_uids)s::text[])
+GROUP BY study_uid;
 
 -- name: evictable
 -- These studies, the oldest first, with the pictures that are here: none where something is about to read them.
@@ -2870,8 +2903,8 @@ FROM (
 ORDER BY s.last_instance_at, s.study_uid;
 
 -- name: evict
--- These files go, unless something came to the study or is about to read them, or a backup may be about to copy them (as
--- known_blobs).
+-- The study is locked before (lock_study), so that a hold that was being written is seen here. These files go, unless
+-- something came to the study or is about to read them, or a backup may be about to copy them (as known_blobs).
 WITH still AS (
     SELECT s.study_uid FROM study AS s WHERE s.study_uid = %(study_uid)s AND s.state = ANY(%(states)s::text[])
         AND s.last_instance_at = %(last_instance_at)s AND pg_try_advisory_xact_lock_shared(1380009026)
@@ -2893,6 +2926,15 @@ SELECT reason FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
 -- name: whose_study
 -- From which sites a study came, and to which patients it belongs.
 SELECT sites, patient_keys FROM study WHERE study_uid = %(study_uid)s;
+
+-- name: lock_studies
+-- These studies, if they are here, locked in the order that schema.sql prescribes.
+SELECT study_uid FROM study WHERE study_uid = ANY(%(study_uids)s::text[]) ORDER BY study_uid FOR UPDATE;
+
+-- name: away_of_study
+-- How many of a study's files were removed on purpose.
+SELECT count(*)::bigint AS files FROM instance AS i JOIN evicted_blob AS e USING (content_sha256)
+WHERE i.study_uid = %(study_uid)s;
 
 -- name: hold_studies
 -- The files of these studies stay, if they are here; says which these are.
@@ -2936,7 +2978,9 @@ UPDATE retention_pass SET ended_at = now();
 
 -- name: not_evicted
 -- The file stays after all.
-DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s;
+WITH here AS (DELETE FROM evicted_blob WHERE content_sha256 = %(content_sha256)s)
+UPDATE study SET is_emptied = false
+WHERE is_emptied AND study_uid IN (SELECT study_uid FROM instance WHERE content_sha256 = %(content_sha256)s);
 
 -- name: less_used
 -- A file is gone from its folder before the sweep sees it.

@@ -86,9 +86,13 @@ class Retention(CataloguePart):
             run(connection, "end_retention_pass")
 
     def hold(self, study_uids: Sequence[str], why: HeldBy, *, by: str, for_s: float | None = None) -> tuple[str, ...]:
-        """The files of these studies stay for so long, None: until `release`; returns those that are here."""
+        """The files of these studies stay for so long, None: until `release`; returns the studies that are here.
+
+        No file of theirs goes once this has returned; what went before is away (`Disk.away_of`).
+        """
         values = {"study_uids": list(study_uids), "why": why, "by": by, "for_s": for_s}
         with self._database.transaction() as connection:
+            run(connection, "lock_studies", study_uids=list(study_uids))
             return tuple(row["study_uid"] for row in run(connection, "hold_studies", values).fetchall())
 
     def release(self, why: HeldBy, *, study_uid: str | None = None, by: str | None = None) -> int:

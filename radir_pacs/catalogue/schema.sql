@@ -39,7 +39,8 @@ CREATE TABLE study (
     referring_physician_folded text,
     sites                text[] NOT NULL DEFAULT '{}', -- labels of all that sent to it (radir_pacs.scopes)
     withheld             smallint NOT NULL DEFAULT 0,  -- from whom: radir_pacs.scopes.Withheld, kept by triggers
-    departments          text[] NOT NULL DEFAULT '{}'  -- Institutional Department Name (0008,1040) of its instances
+    departments          text[] NOT NULL DEFAULT '{}', -- Institutional Department Name (0008,1040) of its instances
+    is_emptied           boolean NOT NULL DEFAULT false -- no picture is here: no pass of retention reads its instances
 ) WITH (fillfactor = 85);  -- an update by an instance finds room on its page, and writes no index
 CREATE INDEX study_by_state ON study (state);
 CREATE INDEX study_by_patients ON study USING gin (patient_keys);
@@ -81,6 +82,16 @@ BEGIN
     END LOOP;
     RETURN array_to_tsvector(terms);
 END $$;
+
+-- The department that an instance names (0008,1040), cut to what an LO may hold (PS3.5 6.2): it is a key of an index.
+CREATE FUNCTION department_of(attributes jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT nullif(left(attributes #>> '{00081040,Value,0}', 64), '')
+$$;
+
+-- At most 32 departments of a study; for more stands a comma, which no scope can name (radir_pacs.scopes.DEPARTMENT).
+CREATE FUNCTION few_departments(names text[]) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN cardinality(names) > 32 OR ',' = ANY(names) THEN ARRAY[','] ELSE names END
+$$;
 
 -- What studies are searched by, kept by triggers. A study changes with every instance; what stands here hardly ever
 -- does, so that its indexes cost once per study. In order: the newest day first, studies without one last, then by UID.
@@ -645,7 +656,7 @@ EXECUTE FUNCTION patient_is_withheld();
 
 -- Whether a scope admits a study: `radir_pacs.scopes.Scope` says what it means.
 CREATE FUNCTION is_in_scope(s study, scope jsonb) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT s.patient_keys && ARRAY(SELECT jsonb_array_elements_text(scope -> 'opened')) OR coalesce(
+    SELECT s.study_uid = ANY(ARRAY(SELECT jsonb_array_elements_text(scope -> 'opened'))) OR coalesce(
         (NOT scope ? 'sites' OR (s.sites <> '{}' AND to_jsonb(s.sites) <@ (scope -> 'sites')))
         AND (NOT scope ? 'departments'
             OR (s.departments <> '{}' AND to_jsonb(s.departments) <@ (scope -> 'departments')))
@@ -818,13 +829,46 @@ CREATE TABLE emergency_access (
     account_id    bigint NOT NULL REFERENCES account,
     caller        text NOT NULL,                        -- its name
     study_uid     text NOT NULL,                        -- the study that was asked for
-    patient_keys  text[] NOT NULL,                      -- whose studies are reached
+    patient_keys  text[] NOT NULL,                      -- of the patient, merged ones too, as they were then
     reason        text NOT NULL,
     begun_at      timestamptz NOT NULL DEFAULT now(),
     ends_at       timestamptz NOT NULL,
     ended_at      timestamptz                           -- NULL: the trail does not have its end yet
 );
 CREATE INDEX emergency_access_open ON emergency_access (account_id) WHERE ended_at IS NULL;
+
+-- These keys, and all that they were merged with, in either direction.
+CREATE FUNCTION linked_keys(keys text[]) RETURNS text[] LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE linked (key) AS (
+        SELECT unnest(keys)
+        UNION
+        SELECT CASE WHEN l.key = k.key THEN l.prior_key ELSE l.key END
+        FROM linked AS k JOIN patient_link AS l ON k.key IN (l.key, l.prior_key) AND l.in_force
+    )
+    SELECT coalesce(array_agg(key ORDER BY key), '{}') FROM linked
+$$;
+
+-- Which studies are open to an account by its emergency accesses (ADR 0040): those that were asked for, and others that
+-- surely belong to the same person: all their keys were the patient's from the beginning, and one that they share with
+-- the study asked for names its issuer. A key without issuer counts among studies of one and the same site only. A study
+-- of several people opens no other one. Keys without an id, or that were cut, are nobody's. P6: at most 1000 a key.
+CREATE FUNCTION opened_studies(account bigint) RETURNS text[] LANGUAGE sql STABLE AS $$
+    SELECT ARRAY(
+        SELECT a.study_uid FROM emergency_access AS o JOIN study AS a USING (study_uid)
+        WHERE o.account_id = account AND o.ended_at IS NULL AND o.ends_at > now()
+        UNION
+        SELECT same.study_uid FROM emergency_access AS o JOIN study AS a USING (study_uid)
+            CROSS JOIN LATERAL unnest(a.patient_keys) AS k (key)
+            CROSS JOIN LATERAL (
+                SELECT s.study_uid FROM study AS s
+                WHERE s.patient_keys @> ARRAY[k.key] AND s.patient_keys <@ o.patient_keys
+                    AND (split_part(k.key, '\', 1) <> '' OR (cardinality(a.sites) = 1 AND s.sites = a.sites))
+                LIMIT 1000
+            ) AS same
+        WHERE o.account_id = account AND o.ended_at IS NULL AND o.ends_at > now()
+            AND split_part(k.key, '\', 2) <> '' AND length(k.key) < 256
+            AND a.patient_keys <@ linked_keys(a.patient_keys[1:1]))
+$$;
 
 -- Who is signed in, by the keyed hash of a random id that only the browser has: with an account, or with a token.
 CREATE TABLE web_session (

@@ -50,6 +50,7 @@ class SignIns(CataloguePart):
             id_token=row["id_token"],
             unseen_s=row["unseen_s"],
             opened=frozenset(row["opened"]),
+            opened_left_s=row["opened_left_s"],
         )
 
     def seen(self, id_sha256: str) -> None:

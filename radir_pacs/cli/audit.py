@@ -64,7 +64,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="with verify: what retire wrote",
     )
     parser.add_argument("--receiver", metavar="NAME", help="with forget and skip: syslog or fhir")
-    parser.add_argument("--reason", default="", help="with skip: why, for the trail")
+    parser.add_argument("--reason", default="", help="with skip: why, for the trail; no names")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)

@@ -35,7 +35,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     explain = actions.add_parser("explain", help="which rule decides on each picture of a study, and what follows")
     dry_run = actions.add_parser("dry-run", help="what the rules would end now; nothing is removed, no PACS is asked")
     dry_run.add_argument("--rules", metavar="FILE", default=None, help="other rules (default: those in force)")
-    hold = actions.add_parser("hold", help="keep the files of a study, whatever the rules say")
+    hold = actions.add_parser("hold", help="keep the files of a study, whatever the rules say; 1: some are away")
     release = actions.add_parser("release", help="let the rules decide on a study again")
     holds = actions.add_parser("holds", help="studies whose files are held")
     for action in (explain, hold, release):
@@ -146,8 +146,12 @@ def _hold(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         if not catalogue.retention.hold([args.study], HeldBy.PERSON, by=caller().name):
             raise NotFound(f"there is no study {args.study}")
-    say({"study": args.study, "held": True}, "its files stay until it is released", as_json=args.json)
-    return 0
+        away = catalogue.disk.away_of(args.study)
+    told = "its files stay until it is released"
+    if away:
+        told = f"{counted(away, 'file is', 'files are')} away already, the others stay until it is released"
+    say({"study": args.study, "held": True, "away": away}, told, as_json=args.json)
+    return 1 if away else 0
 
 
 def _release(args: argparse.Namespace, settings: Settings) -> int:

@@ -33,7 +33,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("add", help="withhold a patient, also before the first study comes")
     add.add_argument("--from", dest="whom", choices=sorted(_FROM), default="everybody", help="default: %(default)s")
-    add.add_argument("--reason", default="", help="why; kept with the decision")
+    add.add_argument("--reason", default="", help="why, without names; kept with the decision")
     listed = actions.add_parser("list", help="every withheld patient")
     remove = actions.add_parser("remove", help="withhold a patient no more")
     for action in (add, remove):

@@ -28,6 +28,8 @@ from radir_pacs.reasons import ReasonCode
 CONNECT_S = 10.0
 RATE_WINDOW_S = 15.0
 _LOOK_S = 0.5
+SILENT = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.PEER_NO_ANSWER, ReasonCode.PEER_TOO_SLOW})
+"""Failures of a server that is away, whatever it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +135,14 @@ class BoundedAnswer:
 def bounded_get(url: str, headers: Mapping[str, str], bounds: AnswerBounds, *, ca: str = "") -> Iterator[BoundedAnswer]:
     """GET ``url``, and nothing that it redirects to. Raises PeerFailed, here and from the answer's `read`.
 
-    ca: file of the authorities (PEM) that the server's certificate must come from; empty: those of the system.
+    ca: file of the authorities (PEM) that the server's certificate must come from; empty: those of the system, or
+    of REQUESTS_CA_BUNDLE. Nothing else of the environment counts: no proxy, no .netrc.
     """
     meter, sockets, ended = Meter(bounds), _Sockets(), threading.Event()
     watcher = threading.Thread(target=_watch, args=(meter, sockets, ended), name="watch-answer", daemon=True)
     with requests.Session() as session, contextlib.closing(sockets):
+        verify = ca or session.merge_environment_settings(url, {}, None, None, None)["verify"]  # REQUESTS_CA_BUNDLE
+        session.trust_env = False  # a proxy's sockets are not watched, and a .netrc would replace what is to be sent
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(sockets))
         watcher.start()
@@ -148,7 +153,7 @@ def bounded_get(url: str, headers: Mapping[str, str], bounds: AnswerBounds, *, c
                     headers=dict(headers),
                     stream=True,
                     timeout=(min(CONNECT_S, bounds.first_byte_s), bounds.first_byte_s),
-                    verify=ca or True,
+                    verify=verify,
                     allow_redirects=False,
                 )
             except (requests.RequestException, OSError, ValueError) as error:

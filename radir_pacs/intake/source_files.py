@@ -21,7 +21,7 @@ from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.fetched import Fetched
 from radir_pacs.types import InstanceHeader
 
-from .bounded_answer import AnswerBounds
+from .bounded_answer import SILENT, AnswerBounds
 from .sources import Pacs, Sources
 from .wado_rs import instances_at
 
@@ -29,6 +29,7 @@ _MOST_AT_ONCE = 8
 _QUEUE_S = 2.0  # of a thread that waits for its turn: a slow PACS must not hold up what needs no PACS
 LEFT_ALONE_S = 30.0
 _LEAST_BYTES_S = 16 * 1024
+_LOOK_BYTES = 8 << 20  # after so many, whether there is still room
 
 
 class SourceFiles:
@@ -77,6 +78,8 @@ class SourceFiles:
 
     def _fetch(self, instance: StoredInstance, pacs: Pacs, patient_keys: frozenset[str]) -> Path:
         path = f"studies/{instance.study_uid}/series/{instance.series_uid}/instances/{instance.sop_uid}"
+        if not self._fetched.has_room():
+            raise PictureAway(instance.content_sha256, reason_code=ReasonCode.OUT_OF_RESOURCES)
         with self._fetched.coming() as coming:
             try:
                 with contextlib.closing(instances_at(pacs, path, self._bounds, most=1)) as bodies:
@@ -87,7 +90,7 @@ class SourceFiles:
             except (NotFound, DicomRefused, BrokenMultipart, TooManyParts):
                 raise PictureAway(instance.content_sha256, reason_code=ReasonCode.PEER_BAD_ANSWER) from None
             except PeerFailed as failed:
-                if failed.reason_code in _SILENT:
+                if failed.reason_code in SILENT:
                     self._leave_alone(pacs)
                 raise PictureAway(instance.content_sha256, reason_code=failed.reason_code) from None
             if not _is_it(header, instance, patient_keys):
@@ -97,7 +100,7 @@ class SourceFiles:
         return kept
 
     def _write(self, body: Iterable[bytes], path: Path) -> None:
-        size = 0
+        size, looked_at = 0, 0
         try:
             with path.open("xb") as file:
                 path.chmod(0o600)
@@ -106,6 +109,10 @@ class SourceFiles:
                     if size > self._most_bytes:
                         raise PeerFailed("the PACS sends too much", reason_code=ReasonCode.PEER_TOO_LARGE)
                     file.write(chunk)
+                    if size - looked_at >= _LOOK_BYTES:
+                        looked_at = size
+                        if not self._fetched.has_room():
+                            raise PeerFailed("there is no room for it", reason_code=ReasonCode.OUT_OF_RESOURCES)
         except OSError as error:
             raise StorageFailed(f"the disk refused the file: {error.strerror}") from error
 
@@ -124,9 +131,6 @@ class SourceFiles:
     def _leave_alone(self, pacs: Pacs) -> None:
         with self._lock:
             self._failed_s[pacs.url] = self._clock_s()
-
-
-_SILENT = frozenset({ReasonCode.PEER_UNREACHABLE, ReasonCode.PEER_NO_ANSWER, ReasonCode.PEER_TOO_SLOW})
 
 
 def _is_it(header: InstanceHeader, instance: StoredInstance, patient_keys: frozenset[str]) -> bool:

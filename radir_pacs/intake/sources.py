@@ -52,6 +52,9 @@ class Sources:
         return next((pacs for named, pacs in self.by_site if named & sent), self.default)
 
 
+NO_SOURCES = Sources()
+
+
 def load_sources(settings: Settings) -> Sources:
     """Raises SettingError that names what is wrong."""
     default = Pacs(url=settings.pull_url, authorization=settings.pull_authorization) if settings.pull_url else None

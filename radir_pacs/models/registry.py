@@ -12,7 +12,7 @@ from radir_pacs.catalogue import Catalogue, Coverage, ModelEvent, ModelProgress,
 from radir_pacs.config import Settings
 from radir_pacs.encode import default_bundles
 from radir_pacs.encode.folder import ENCODER, read_manifest
-from radir_pacs.errors import BundleRefused, Conflict, NotFound, NotReady, SettingError
+from radir_pacs.errors import BundleRefused, Conflict, NotFound, NotReady, RadirError, SettingError
 from radir_pacs.index import should_merge
 from radir_pacs.models.answered import Answered, answered
 from radir_pacs.models.bundles import bundle_folder, copy_bundle, is_intact, manifest_sha256
@@ -188,7 +188,10 @@ class Registry:
     def _file(self, model_id: str, replaced: ModelRow | None) -> None:
         """In the runs that trained them: who had one serve in place of the other."""
         both = [model_id, *([replaced.model_id] if replaced else [])]
-        file_promotions(self._catalogue, self._settings, both)
+        try:
+            file_promotions(self._catalogue, self._settings, both)
+        except RadirError as error:  # what serves has changed all the same; `Upkeep.tidy` files it
+            log.warning("a promotion is not filed yet", extra={"model": model_id, "error": error.code})
 
     def retire(self, model_id: str, *, by: str, reason: str, evidence: str = "") -> None:
         """As `Models.retire`."""

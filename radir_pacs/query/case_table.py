@@ -181,11 +181,11 @@ class CaseTable:
         return found
 
     def _opened(self, scope: Scope) -> _Answer | None:
-        """The cases of patients who were opened in an emergency, asked anew each time: they are few, for an hour."""
+        """The cases that are open in an emergency, asked for anew each time: they are few, for an hour."""
         if not scope.opened:
             return None
-        keys = sorted(scope.opened)
-        return self._answer(keys[0], lambda among: self._catalogue.cases.of_patients(self.model_id, keys), kept=False)
+        uids = sorted(scope.opened)
+        return self._answer(uids[0], lambda among: self._catalogue.cases.of_studies(self.model_id, uids), kept=False)
 
     def _by_word(self, column: str, passes: Callable[[str], bool]) -> Condition:
         with self._lock:

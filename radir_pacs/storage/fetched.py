@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +22,26 @@ FOLDER = "fetched"  # in the home folder
 KEPT_S = 3600.0
 _ABANDONED_S = 600.0  # longer than any fetch
 _COMING = ".coming"
+_MARGIN_BYTES = 64 << 20  # of the disk, beyond what is kept free
 
 
 class Fetched:
-    def __init__(self, home: Path, most_bytes: int) -> None:
+    def __init__(self, home: Path, most_bytes: int, kept_free_bytes: int = 0) -> None:
+        """kept_free_bytes: of the disk, for what is to stay; pictures to be shown end well before it."""
         self.folder = home / FOLDER
-        self.most_bytes = most_bytes
+        self.most_bytes, self.kept_free_bytes = most_bytes, kept_free_bytes
 
     def get(self, sha256: str) -> Path | None:
         """What stands for the file with that hash; None where nothing does, or only what is too old."""
         path = self._place(sha256)
         return path if age_s(path) < KEPT_S else None
+
+    def has_room(self) -> bool:
+        """Whether more may come, by the disk and by the bound; what is kept makes room for what comes."""
+        self.trim()
+        free_bytes = shutil.disk_usage(self.folder.parent).free
+        coming_bytes = sum(map(_size, self.folder.glob(f"*{_COMING}")))
+        return free_bytes >= self.kept_free_bytes + _MARGIN_BYTES and coming_bytes <= self.most_bytes
 
     @contextmanager
     def coming(self) -> Iterator[Path]:
@@ -75,13 +85,13 @@ class Fetched:
             age = age_s(path)
             if age >= (_ABANDONED_S if path.suffix == _COMING else KEPT_S):
                 path.unlink(missing_ok=True)
-            elif path != spare:
-                kept.append((age, path))
-            else:
+            elif path == spare or path.suffix == _COMING:
                 left -= _size(path)
+            else:
+                kept.append((age, path))
         for _, path in sorted(kept):
             left -= _size(path)
-            if left < 0 and path.suffix != _COMING:
+            if left < 0:
                 path.unlink(missing_ok=True)
 
     def _place(self, sha256: str) -> Path:

@@ -85,7 +85,10 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
         blobs=blobs,
         intake=intake,
         source_files=SourceFiles(
-            catalogue, load_sources(settings), Fetched(settings.home, settings.source_cache_mib << 20), settings
+            catalogue,
+            load_sources(settings),
+            Fetched(settings.home, settings.source_cache_mib << 20, settings.min_free_disk_mib << 20),
+            settings,
         ),
         decoder=SharedDecoder(settings),
         probes=(Probe("database", catalogue.processes.all), Probe("store", lambda: health.try_store(intake, blobs))),

@@ -115,7 +115,8 @@ def may(catalogue: Catalogue) -> bool:
         return request.args.get("study", held.study_uid) == held.study_uid
     if endpoint == "similar.studies" and "similarto" in {name.lower() for name in request.args}:
         return False  # its rows name patients
-    return endpoint in _NARROWED or endpoint in _ABOUT_NO_STUDY
+    # Not among those reached: where somebody is signed in, their own page asks.
+    return endpoint in _NARROWED or endpoint in _ABOUT_NO_STUDY or endpoint == "emergency.offered"
 
 
 def caller(name: str, address: str) -> Caller:

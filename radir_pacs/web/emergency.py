@@ -19,7 +19,7 @@ from .services import services
 blueprint = Blueprint("emergency", __name__)
 
 _LEAST, _MOST = 10, 400  # characters of a reason
-_MOST_OPEN = 20  # patients at a time: nobody pages through the archive so
+_MOST_BEGUN = 20  # patients within the time of one, ended or not: nobody pages through the archive so
 
 
 @blueprint.get("/api/emergency")
@@ -51,9 +51,8 @@ def begin() -> Response:
         raise BadInput(f"the reason has {_LEAST} to {_MOST} printable characters")
     context, by = services(), audit.caller()
     if study not in scope_guard.admitted([study]):
-        if len(context.catalogue.emergencies.open_of(by.name)) >= _MOST_OPEN:
-            raise BadInput(f"{_MOST_OPEN} patients are open to you: end one first")
-        context.catalogue.emergencies.begin(study, reason, valid_s=context.settings.emergency_access_s, by=by)
+        valid_s = context.settings.emergency_access_s
+        context.catalogue.emergencies.begin(study, reason, valid_s=valid_s, most=_MOST_BEGUN, by=by)
         context.sessions.forget(session.browser())
     return way_back.to_page(url_for("emergency.ask"), 303)
 

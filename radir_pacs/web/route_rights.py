@@ -66,7 +66,7 @@ RIGHTS: dict[str, frozenset[Role]] = {
     "pages.study": _READERS,
     "pages.similar": _READERS,
     # a patient out of scope, with a reason; administrators see every study as it is
-    "emergency.offered": frozenset({_RADIOLOGIST}),
+    "emergency.offered": _ALSO_RESEARCH,  # says no to all others: the sidebar asks, and means no harm
     "emergency.ask": frozenset({_RADIOLOGIST}),
     "emergency.begin": frozenset({_RADIOLOGIST}),
     "emergency.end": frozenset({_RADIOLOGIST}),

@@ -400,7 +400,7 @@ def fhir() -> Iterator[FhirServer]:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(500, "PEER_BAD_ANSWER"), (403, "PEER_REFUSED"), (302, "PEER_BAD_ANSWER")]
+    ("status", "code"), [(500, "PEER_BAD_ANSWER"), (422, "PEER_REFUSED"), (302, "PEER_BAD_ANSWER")]
 )
 def test_a_fhir_server_gets_each_event_in_order(
     fhir: FhirServer, catalogue: Catalogue, settings_of: Callable[..., Settings], status: int, code: str

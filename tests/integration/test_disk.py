@@ -39,16 +39,30 @@ MIB = 1 << 20
 
 
 @contextmanager
-def pacs(known: dict[str, list[str]], *, page: int = 1000, asked_for: list[str] | None = None) -> Iterator[Pacs]:
-    """A PACS that has these instances, by study (QIDO-RS), and names no more than a page of them at once."""
+def pacs(
+    known: dict[str, list[str]],
+    *,
+    page: int = 1000,
+    asked_for: list[str] | None = None,
+    fails: tuple[str, ...] = (),
+    says: bytes = b"",
+) -> Iterator[Pacs]:
+    """A PACS that has these instances, by study (QIDO-RS), and names no more than a page of them at once.
+
+    fails: studies for which it answers with an error of its own. says: what it answers instead.
+    """
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path, _, asked = self.path.partition("?")
             (asked_for if asked_for is not None else []).append(path)
             offset = int(parse_qs(asked)["offset"][0])
-            uids = known.get(path.removeprefix("/studies/").removesuffix("/instances"), [])[offset : offset + page]
-            body = json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode()
+            study_uid = path.removeprefix("/studies/").removesuffix("/instances")
+            if study_uid in fails:
+                self.send_error(500)
+                return
+            uids = known.get(study_uid, [])[offset : offset + page]
+            body = says or json.dumps([{"00080018": {"vr": "UI", "Value": [uid]}} for uid in uids]).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -60,10 +74,12 @@ def pacs(known: dict[str, list[str]], *, page: int = 1000, asked_for: list[str] 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     thread = Thread(target=server.serve_forever)
     thread.start()
-    yield Pacs(url=f"http://127.0.0.1:{server.server_port}", authorization="")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield Pacs(url=f"http://127.0.0.1:{server.server_port}", authorization="")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture
@@ -146,6 +162,19 @@ def test_the_pacs_is_asked_once_a_day_for_what_it_lacks(
     assert asked == ["/studies/2.25.1/instances"]
 
 
+def test_one_study_that_the_pacs_cannot_answer_for_does_not_stop_making_room(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    register(catalogue)
+    files = [study(catalogue, blobs, number) for number in (1, 2, 3)]
+    counted(catalogue, blobs)
+    known = {f"2.25.{number}": [f"2.25.{number}.1.1"] for number in (1, 2, 3)}
+    with pacs(known, fails=("2.25.1",)) as there:
+        evict = EvictFiles(catalogue, blobs, Sources(default=there), replace(settings, disk_budget_mib=1))
+        evict(claimed(catalogue, JobKind.EVICT, "files"))
+    assert [blobs.path(sha256).exists() for sha256 in files] == [True, False, False]
+
+
 def test_nothing_makes_room_for_a_job_that_came_or_under_a_backup(
     settings: Settings, catalogue: Catalogue, blobs: BlobStore
 ) -> None:
@@ -186,13 +215,14 @@ def test_a_study_whose_files_made_room_waits_for_them_with_its_vectors(
     blobs.delete(sha256)
     add(catalogue, header(1, 1, 2))
     catalogue.studies.complete_now("2.25.1")
-    outcome, job = Outcome(catalogue), claimed(catalogue, key="2.25.1")
+    sources = Sources(default=Pacs(url="http://127.0.0.1:9"))
+    outcome, job = Outcome(catalogue, sources), claimed(catalogue, key="2.25.1")
     revision = outcome.begin(job)
     assert revision is not None
     outcome.failed(replace(job, attempt=AWAY_ATTEMPTS if is_last else job.max_attempts), revision, BlobDamaged(sha256))
     found = catalogue.studies.get("2.25.1")
     if is_last:  # it is mended when the pictures are back, whoever sends them
-        assert (found.state, found.reason_code) == (StudyState.QUARANTINED, ReasonCode.BLOB_AWAY)
+        assert (found.state, found.reason_code) == (StudyState.INDEXED, ReasonCode.BLOB_AWAY)
         catalogue.instances.came_again("2.25.1", sha256)
         assert catalogue.studies.get("2.25.1").state is StudyState.RECEIVING
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -208,9 +207,32 @@ def test_nobody_else_is_offered_it(house: House) -> None:
     ).json()
     link = requests.Session()
     assert link.get(opened["url"], timeout=30).status_code == 200
-    for path in ("/emergency", "/api/emergency"):
-        assert link.get(web.root + path, timeout=30).status_code == 403, "a link names nobody who signed in"
+    assert link.get(web.root + "/emergency", timeout=30).status_code == 403, "a link names nobody who signed in"
     assert web.catalogue.emergencies.all() == ()
+
+
+def test_whoever_may_not_ask_is_told_so_and_raises_no_alert(house: House) -> None:
+    """The sidebar asks for every study that it does not find, whoever reads with it."""
+    web = house.web
+    answers = []
+    for token in (house.token(Role.RADIOLOGIST, MINE), house.token(Role.RESEARCHER, MINE), house.tokens[NORTH]):
+        answers.append(requests.get(web.root + "/api/emergency", headers=bearing(token), timeout=30))
+    for role, scope in ((Role.RESEARCHER, MINE), (Role.ADMINISTRATOR, Scope())):
+        browser = person(house, role, scope, name=role)
+        answers.append(browser.get(web.root + "/api/emergency", timeout=30))
+    opened = requests.post(
+        web.root + "/sidebar/context",
+        json={"StudyInstanceUID": "1.2.0", "reader": "meyer"},
+        headers=bearing(house.tokens[NORTH]),
+        timeout=30,
+    ).json()
+    signed_in = person(house)
+    for link in (requests.Session(), signed_in):
+        assert link.get(opened["url"], timeout=30).status_code == 200
+        answers.append(link.get(web.root + "/api/emergency", headers={"X-Radir-Link": "1"}, timeout=30))
+    assert [(answer.status_code, answer.text.strip()) for answer in answers] == [(200, '{"may_ask":false}')] * 7
+    assert web.catalogue.audit.events(event=AuditEvent.REFUSED) == ()
+    assert requests.get(web.root + "/api/emergency", timeout=30).status_code == 401
 
 
 def test_without_the_setting_nothing_is_open(house: House, serve: Callable[..., Web]) -> None:
@@ -242,23 +264,3 @@ def test_a_reason_is_needed_and_a_study_that_is_nowhere_tells_nothing(house: Hou
     assert house.web.catalogue.audit.events(event=AuditEvent.EMERGENCY_STARTED) == ()
     assert ask(browser, "1.2.0").status_code == 303, "in scope as it is"
     assert house.web.catalogue.emergencies.all() == ()
-
-
-def test_erasure_takes_it_along(house: House) -> None:
-    catalogue, browser = house.web.catalogue, person(house)
-    assert ask(browser).status_code == 303
-    catalogue.erasures.erase("P1", by=TESTER)
-    assert catalogue.emergencies.all() == ()
-    assert catalogue.erasures.left("P1", [FOREIGN])["accesses in an emergency"] == 0
-
-
-def test_another_role_or_a_disabled_account_ends_it(house: House) -> None:
-    catalogue, browser = house.web.catalogue, person(house)
-    assert ask(browser).status_code == 303
-    held = catalogue.accounts.get("meyer").rights
-    catalogue.accounts.set_rights("meyer", replace(held, role=Role.RESEARCHER), by=TESTER)
-    forget(house.web)
-    browser.sign_in()
-    headers = {"Accept": "application/json"}
-    answer = browser.get(f"{browser.root}/api/studies/{FOREIGN}", headers=headers, timeout=30)
-    assert answer.status_code == 404

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,14 +15,17 @@ import psycopg
 import pytest
 
 from radir_pacs.access import erasure
-from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy, SnapshotStudy
+from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy, SnapshotStudy, disk
+from radir_pacs.catalogue.jobs import AWAY_ATTEMPTS
 from radir_pacs.cli import main
 from radir_pacs.cli.disk import gather
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BlobDamaged
 from radir_pacs.intake.retention import RetentionRules, load_retention
-from radir_pacs.intake.sources import Sources
+from radir_pacs.intake.sources import Pacs, Sources, load_sources
+from radir_pacs.query import Searcher
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.similar_cases import Query
 from radir_pacs.storage import open_blobs
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import ImageKind, JobKind, JobState, StudyState
@@ -28,7 +33,7 @@ from radir_workers import evict_files
 from radir_workers.evict_files import BY_RULE, EvictFiles
 from radir_workers.outcome import Outcome
 from radir_workers.relay import PASS_EVERY_S, Relay
-from tests.catalogue_material import DIM, MODEL, TESTER, claimed, encoding, register
+from tests.catalogue_material import DIM, MODEL, TESTER, add, claimed, encoding, header, register
 from tests.conftest import free_port
 from tests.integration.test_disk import pacs, study
 
@@ -192,6 +197,45 @@ def test_what_something_is_about_to_read_stays(
     assert standing(blobs, files) == [True] * 3 + [False] * 3
 
 
+def test_a_hold_that_is_being_written_keeps_the_files(
+    catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    study(catalogue, blobs, 1)
+    [found] = catalogue.disk.evictable(["2.25.1"])
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as person:
+        person.execute("SELECT FROM study WHERE study_uid = '2.25.1' FOR UPDATE")
+        person.execute("INSERT INTO study_hold (study_uid, why, by) VALUES ('2.25.1', 'person', 'somebody')")
+        evicted = pool.submit(catalogue.disk.evict, found)
+        waits_for_a_lock(database_url)
+        person.commit()
+        assert evicted.result() == []
+
+
+def test_a_hold_waits_for_the_eviction_that_it_comes_too_late_for(
+    catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as eviction:
+        eviction.execute("SELECT FROM study WHERE study_uid = '2.25.1' FOR UPDATE")
+        eviction.execute("INSERT INTO evicted_blob (content_sha256) VALUES (%s)", (sha256,))
+        held = pool.submit(catalogue.retention.hold, ["2.25.1"], HeldBy.PERSON, by="somebody")
+        waits_for_a_lock(database_url)
+        eviction.commit()
+        assert held.result() == ("2.25.1",)
+    assert catalogue.disk.away_of("2.25.1") == 1
+
+
+def waits_for_a_lock(database_url: str) -> None:
+    """Return once a statement of this database waits for another transaction."""
+    deadline = time.monotonic() + 30
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while connection.execute(waiting).fetchone() is None:
+            assert time.monotonic() < deadline, "nothing waits"
+
+
 def test_only_what_its_pacs_names_goes_unless_the_rule_says_otherwise(
     settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str
 ) -> None:
@@ -215,6 +259,104 @@ def test_only_what_its_pacs_names_goes_unless_the_rule_says_otherwise(
     assert standing(blobs, files) == [False, True]
     passed(catalogue, blobs, settings, DAYS)
     assert standing(blobs, files) == [False, False]
+
+
+def test_one_study_that_the_pacs_cannot_answer_for_holds_up_no_other(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    files = [study(catalogue, blobs, number) for number in (1, 2, 3)]
+    for number, days in ((1, 50), (2, 40), (3, 31)):
+        aged(database_url, number, days)
+    asked: list[str] = []
+    known = {f"2.25.{number}": [f"2.25.{number}.1.1"] for number in (1, 2, 3)}
+    safe = DAYS.replace("needs_source = false", "")
+    with pacs(known, fails=("2.25.1",), asked_for=asked) as there:
+        evict = passed(catalogue, blobs, settings, safe, Sources(default=there))
+        assert standing(blobs, files) == [True, False, False]
+        asked.clear()
+        evict(claimed(catalogue, JobKind.EVICT, BY_RULE))
+        assert asked == [], "once a day, like what the PACS lacks"
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, "{}", "[1]"])
+def test_an_answer_that_makes_no_sense_names_nothing(
+    body: str, settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str
+) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    aged(database_url, 1, 31)
+    with pacs({}, says=body.encode()) as there:
+        safe = DAYS.replace("needs_source = false", "")
+        passed(catalogue, blobs, settings, safe, Sources(default=there))
+    assert standing(blobs, [sha256]) == [True]
+
+
+def test_a_pacs_that_names_others_without_end_is_not_asked_for_ever(
+    settings: Settings,
+    catalogue: Catalogue,
+    blobs: BlobStore,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    register(catalogue)
+    sha256 = study(catalogue, blobs, 1)
+    aged(database_url, 1, 31)
+    monkeypatch.setattr(evict_files, "_MOST_PAGES", 5)
+    asked: list[str] = []
+    others = {"2.25.1": [f"2.25.9.{number}" for number in range(50)]}
+    with pacs(others, page=1, asked_for=asked) as there:
+        safe = DAYS.replace("needs_source = false", "")
+        passed(catalogue, blobs, settings, safe, Sources(default=there))
+    assert (len(asked), standing(blobs, [sha256])) == (5, [True])
+
+
+def test_a_study_of_which_nothing_is_left_is_not_read_again_until_something_comes_back(
+    settings: Settings, catalogue: Catalogue, blobs: BlobStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    files = [study(catalogue, blobs, number) for number in (1, 2, 3)]
+    for number in (1, 2, 3):
+        aged(database_url, number, 31)
+    passed(catalogue, blobs, settings, DAYS)
+    assert standing(blobs, files) == [False] * 3
+    read: list[str] = []
+    evictable = catalogue.disk.evictable
+
+    def notes(study_uids: Sequence[str], *given: Any) -> list[Evictable]:
+        read.extend(study_uids)
+        return evictable(study_uids, *given)
+
+    monkeypatch.setattr(catalogue.disk, "evictable", notes)
+    passed(catalogue, blobs, settings, DAYS)
+    assert read == []
+    catalogue.instances.came_again("2.25.1", files[0])  # as a pull brings it
+    add(catalogue, header(2, 1, 2), "a late image")
+    catalogue.disk.stays(files[2])
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE study SET state = 'INDEXED'")
+        connection.execute("UPDATE job SET state = 'DONE'")
+    for number in (1, 2, 3):
+        aged(database_url, number, 31)
+    passed(catalogue, blobs, settings, DAYS.replace("30", "40"))
+    assert read == ["2.25.1", "2.25.2", "2.25.3"]
+
+
+def test_a_page_is_bounded_in_instances_too(
+    catalogue: Catalogue, blobs: BlobStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(catalogue)
+    for number in range(1, 5):
+        study(catalogue, blobs, number)
+        aged(database_url, number, 50 - number)
+    for number in (2, 3, 4):
+        add(catalogue, header(2, 1, number), f"more of it, {number}")
+    aged(database_url, 2, 48)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE study SET state = 'INDEXED'")
+    monkeypatch.setattr(disk, "_MOST_INSTANCES", 2)
+    pages = [[one.study_uid for one in page] for page in catalogue.disk.pages(Away.RETENTION, 500)]
+    assert pages == [["2.25.1"], ["2.25.2"], ["2.25.3", "2.25.4"]]
 
 
 def test_a_pass_goes_on_where_it_stopped(
@@ -320,7 +462,7 @@ def test_the_command_says_what_would_go_and_holds_a_study(
     assert isinstance(explained, dict) and explained["pictures"][0]["due"] is True
     explained = told("explain", "2.25.2")
     assert isinstance(explained, dict) and explained["pictures"][0]["due"] is False
-    assert told("hold", "2.25.1") == {"study": "2.25.1", "held": True}
+    assert told("hold", "2.25.1") == {"study": "2.25.1", "held": True, "away": 0}
     assert told("dry-run") == {"due": {"month": {"studies": 0, "files": 0, "bytes": 0}}, "held_studies": {"person": 1}}
     held = told("holds")
     assert isinstance(held, list) and [row["study"] for row in held] == ["2.25.1"]
@@ -328,7 +470,12 @@ def test_the_command_says_what_would_go_and_holds_a_study(
     assert told("release", "2.25.1") == {"study": "2.25.1", "held": False}
     assert main(["retention", "release", "2.25.1"]) == 1
     assert main(["retention", "hold", "2.25.99"]) == 1
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.2"])[0])
     capsys.readouterr()
+    assert main(["retention", "hold", "2.25.2", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"study": "2.25.2", "held": True, "away": 1}
+    assert main(["retention", "hold", "2.25.2"]) == 1
+    assert "1 file is away already" in capsys.readouterr().out
     for words in (["show"], ["explain", "2.25.1"], ["dry-run"], ["holds"]):
         assert main(["retention", *words]) == 0
         assert capsys.readouterr().out.strip()
@@ -351,10 +498,11 @@ def test_a_model_that_comes_later_has_the_study_pulled_or_says_that_it_is_away(
     register(catalogue)
     sha256 = study(catalogue, blobs, 1)
     passed(catalogue, blobs, settings, ENCODED)
-    with Catalogue.open(replace(settings, pull_url=pull_url)) as there:
+    there_settings = replace(settings, pull_url=pull_url)
+    with Catalogue.open(there_settings) as there:
         job = there.jobs.claim(there.jobs.enqueue(JobKind.REENCODE, "next/2.25.1"), "t")
         assert job is not None
-        Outcome(there).failed(job, 1, BlobDamaged(sha256))
+        Outcome(there, load_sources(there_settings)).failed(job, 1, BlobDamaged(sha256))
         ended = there.jobs.get(job.id)
         pulls = [count.count for count in there.overview().jobs if count.kind is JobKind.PULL]
     assert ended is not None
@@ -363,6 +511,38 @@ def test_a_model_that_comes_later_has_the_study_pulled_or_says_that_it_is_away(
     else:
         assert (ended.state, ended.reason_code, pulls) == (JobState.FAILED, ReasonCode.BLOB_AWAY, [])
     assert catalogue.studies.get("2.25.1").state is StudyState.INDEXED, "it goes on answering"
+
+
+@pytest.mark.parametrize("reason", [Away.RETENTION, Away.ROOM])
+@pytest.mark.parametrize(
+    "sites, is_last", [((), False), (("elsewhere",), False), (("TEST",), False), (("TEST",), True)]
+)
+def test_a_late_image_leaves_the_vectors_of_a_study_whose_pixels_are_away(
+    sites: tuple[str, ...], is_last: bool, reason: Away, settings: Settings, catalogue: Catalogue, blobs: BlobStore
+) -> None:
+    register(catalogue)
+    sha256, _ = study(catalogue, blobs, 1), study(catalogue, blobs, 2)
+    catalogue.disk.evict(catalogue.disk.evictable(["2.25.1"], reason)[0], reason)
+    blobs.delete(sha256)
+    add(catalogue, header(1, 1, 2))
+    catalogue.studies.complete_now("2.25.1")
+    sources = Sources(by_site=((frozenset(sites), Pacs(url="http://127.0.0.1:9")),)) if sites else NO_SOURCE
+    outcome, job = Outcome(catalogue, sources), claimed(catalogue, key="2.25.1")
+    revision = outcome.begin(job)
+    assert revision == 2
+    attempt = AWAY_ATTEMPTS if is_last else job.max_attempts
+    outcome.failed(replace(job, attempt=attempt), revision, BlobDamaged(sha256))
+    found, waits = catalogue.studies.get("2.25.1"), sites == ("TEST",) and not is_last
+    ended = (StudyState.STABLE, None) if waits else (StudyState.INDEXED, ReasonCode.BLOB_AWAY)
+    assert (found.state, found.reason_code) == ended
+    pulls = [count.count for count in catalogue.overview().jobs if count.kind is JobKind.PULL]
+    assert pulls == ([1] if reason is Away.ROOM or sites == ("TEST",) else [])
+    assert len(catalogue.encodings.models_of_study("2.25.1")) == 1
+    answer = Searcher(catalogue, settings).similar(Query(study_uid="2.25.2", region="chest", limit=5), TESTER)
+    assert [case.study.study_uid for case in answer.cases] == ["2.25.1"]
+    if not waits:  # its pixels come back, whoever sends them
+        catalogue.instances.came_again("2.25.1", sha256)
+        assert catalogue.studies.get("2.25.1").state is StudyState.RECEIVING
 
 
 def test_a_wrong_file_stops_the_start(settings: Settings, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ SCOPES = [
     Scope(departments=frozenset({"Radiology"})),
     Scope(departments=frozenset({"Radiology", "Orthopaedics", "Nobody"})),
     Scope(departments=frozenset({"Orthopaedics"}), modalities=frozenset({"DX", "CT"})),
-    Scope(departments=frozenset({"Radiology"}), opened=frozenset({"\\p4", "\\p8"})),
+    Scope(departments=frozenset({"Radiology"}), opened=frozenset({"2.25.4", "2.25.8"})),
     Scope(),
     Scope(sites=frozenset({"A"})),
     Scope(sites=frozenset({"A", "B"})),
@@ -68,8 +68,8 @@ SCOPES = [
     Scope(since=date(2024, 5, 1), until=date(2024, 5, 1)),
     Scope(sees=Withheld.FROM_RESEARCH),
     Scope(sees=Withheld.FROM_NOBODY, sites=frozenset({"A", "B", "TEST"})),
-    Scope(sites=frozenset({"A"}), opened=frozenset({"\\p40", "\\p41", "\\nobody"})),
-    Scope(sees=Withheld.FROM_RESEARCH, since=date(2024, 5, 1), opened=frozenset({"\\p2", "\\p5"})),
+    Scope(sites=frozenset({"A"}), opened=frozenset({"2.25.40", "2.25.41", "2.25.999"})),
+    Scope(sees=Withheld.FROM_RESEARCH, since=date(2024, 5, 1), opened=frozenset({"2.25.2", "2.25.5"})),
 ]
 
 

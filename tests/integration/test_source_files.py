@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,9 @@ from radir_pacs.access import erasure
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import Away, Catalogue
 from radir_pacs.intake import source_files
+from radir_pacs.intake.bounded_answer import AnswerBounds, bounded_get
 from radir_pacs.intake.retention import load_retention
-from radir_pacs.intake.sources import load_sources
+from radir_pacs.intake.sources import Pacs, load_sources
 from radir_pacs.scopes import Scope
 from radir_pacs.storage.fetched import Fetched
 from radir_pacs.types import JobKind
@@ -40,6 +42,7 @@ from tests.integration.test_tokens import clear
 from tests.integration.test_web_similar import archive, uid
 
 ENCODED = '[[rule]]\nname = "encoded"\nuntil_encoded = true\n'
+BOUNDS = AnswerBounds(most_bytes=1 << 20, least_bytes_s=0, deadline_s=30.0)
 DICOM = "application/dicom; transfer-syntax=*"
 
 
@@ -252,6 +255,24 @@ def test_an_issuer_that_the_pacs_does_not_tell_is_no_other_patient(web_of: Web, 
     assert web_of.get(at(image, "/rendered")).status_code == 200
 
 
+def test_the_environment_neither_leads_elsewhere_nor_signs_in_as_another(
+    pacs: FakePacs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A proxy, or a .netrc of the user whom the service runs as."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    there = Pacs(url=pacs.url, authorization="Bearer of-the-pacs")
+    with bounded_get(f"{pacs.url}/x", there.headers("*/*"), BOUNDS) as answer:
+        assert answer.status == 404, "as the PACS itself answers"
+    assert (pacs.asked, pacs.headers["Authorization"]) == (["/x"], "Bearer of-the-pacs")
+
+
 def test_a_redirect_is_not_followed(web_of: Web, pacs: FakePacs, image: Dataset) -> None:
     pacs.answer = (302, "text/plain", b"")
     assert code(web_of.get(at(image, "/rendered"))) == (503, "picture_away")
@@ -287,6 +308,26 @@ def test_a_picture_that_is_too_large_is_not_taken(serve: Callable[..., Web], pac
     pacs.gives(image)
     assert code(web.get(at(image, "/rendered"))) == (503, "picture_away")
     assert list((web.settings.home / "fetched").iterdir()) == []
+
+
+def test_no_picture_is_fetched_onto_a_disk_that_is_full(
+    serve: Callable[..., Web], pacs: FakePacs, image: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = serve(pull_url=pacs.url)
+    web.store(image)
+    ended(web, image.StudyInstanceUID)
+    pacs.gives(image)
+    usage = shutil.disk_usage(web.settings.home)
+    with monkeypatch.context() as full:
+        free = web.settings.min_free_disk_mib << 20
+        full.setattr(shutil, "disk_usage", lambda of: usage._replace(free=free))
+        assert code(web.get(at(image, "/rendered"))) == (503, "picture_away")
+    assert pacs.asked == []
+    full_after = [True, False]  # it fills up while the picture comes
+    monkeypatch.setattr(source_files, "_LOOK_BYTES", 1)
+    monkeypatch.setattr(Fetched, "has_room", lambda self: full_after.pop(0))
+    assert code(web.get(at(image, "/rendered"))) == (503, "picture_away")
+    assert (pacs.asked, list((web.settings.home / "fetched").iterdir())) == ([at(image)], [])
 
 
 def test_a_pacs_that_is_silent_holds_up_one_reader_and_not_the_next(

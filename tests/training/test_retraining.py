@@ -35,6 +35,7 @@ from radir_pacs.web.admin import retrain_command
 from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
 from radir_training.datasets.archive import pseudonym_key
 from radir_training.retraining import folder as files
+from radir_training.retraining import pipeline as pipeline_module
 from radir_training.retraining.examination import examinee
 from radir_training.retraining.folder import run_folder
 from radir_training.retraining.material import from_tokens, studies_of
@@ -261,7 +262,7 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(
 def test_a_database_that_is_away_between_two_steps_ends_no_run(
     away: str, archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It had been waited for within a step alone."""
+    """It had been waited for within a step alone, and there from its beginning."""
     number, left = begin(catalogue), [away]
     asked = getattr(catalogue.retraining, away)
 
@@ -272,6 +273,7 @@ def test_a_database_that_is_away_between_two_steps_ends_no_run(
         return asked(*told, **more)
 
     monkeypatch.setattr(catalogue.retraining, away, fails_once)
+    monkeypatch.setattr(pipeline_module, "AWAY_S", 0.0)  # counted from the first failure, not from the beginning
     pipeline = Pipeline(catalogue, archive, number, worker="test", hook=_stop_before(STEPS[0], catalogue, number))
     assert pipeline.work() == "CANCELLED" and not left
     assert catalogue.retraining.get(number).state == "CANCELLED"

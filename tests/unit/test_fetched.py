@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from radir_pacs.storage.fetched import KEPT_S, Fetched
 
+MIB = 1 << 20
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
 
@@ -68,3 +70,27 @@ def test_what_came_half_is_left_nowhere(tmp_path: Path) -> None:
 def test_a_name_is_a_hash(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="SHA-256"):
         Fetched(tmp_path, 1000).get("../../etc/passwd")
+
+
+def test_there_is_no_room_where_the_disk_is_to_be_kept_free_for_what_is_to_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    fetched = Fetched(tmp_path, 1000, kept_free_bytes=512 * MIB)
+    for free, has_room in ((511 * MIB, False), (513 * MIB, False), (600 * MIB, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda of, free=free: usage._replace(free=free))
+        assert fetched.has_room() is has_room
+
+
+def test_what_is_coming_counts_and_what_is_kept_makes_room_for_it(tmp_path: Path) -> None:
+    fetched = Fetched(tmp_path, 100)
+    old, young = put(fetched, A, size=40, age_s=20), put(fetched, B, size=40)
+    with fetched.coming() as first:
+        first.write_bytes(bytes(60))
+        assert fetched.has_room()
+        assert [path.exists() for path in (old, young, first)] == [False, True, True]
+        with fetched.coming() as second:
+            second.write_bytes(bytes(60))
+            assert not fetched.has_room(), "together they are more than may be here"
+            assert not young.exists()
+    assert fetched.has_room()

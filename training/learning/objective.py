@@ -63,10 +63,7 @@ class Objective:
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.half_precision):
             regions = self.regions if recipe.conditional else self.regions[self.whole : self.whole + 1]
             asked = network.text(self.names.drawn(generator)[regions].to(device))
-            asks = (
-                "asked" in wanted and recipe.conditional and len(self.phrase_ids) > 0
-            )  # few reports: no phrase recurs
-            phrases = self._phrases(generator) if asks else None
+            phrases = self._phrases(generator) if "asked" in wanted and recipe.conditional else None
             if phrases is not None:
                 asked = torch.cat([asked, network.text(self.phrase_ids[phrases].to(device))])
 
@@ -121,7 +118,10 @@ class Objective:
         if "faulty_triplet" in wanted:
             found["faulty_triplet"] = losses.faulty_triplets(vectors[:, few], relevance[few], seen[:, few])
 
-    def _phrases(self, generator: torch.Generator) -> Tensor:
+    def _phrases(self, generator: torch.Generator) -> Tensor | None:
+        """None: in few reports no phrase recurs."""
+        if not len(self.phrase_ids):
+            return None
         return torch.randint(len(self.phrase_ids), (self.recipe.phrases,), generator=generator)
 
     def _asked(self, logits: Tensor, batch: Batch, phrases: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any, TypeVar
@@ -46,6 +47,7 @@ from .trainer import challenger
 log = logging.getLogger(__name__)
 
 AWAY_S = 120.0  # that a step waits for a database that does not answer
+LONGEST_PAUSE_S = 10.0
 SAY_S = 0.5  # between two words about a step's progress
 T = TypeVar("T")
 Hook = Callable[[StepName, str], None]
@@ -105,7 +107,10 @@ class Pipeline:
     def _ended(self, state: str, reason: str | None, *, drop_work: bool = True) -> str:
         if drop_work:
             shutil.rmtree(self._folder / files.WORK, ignore_errors=True)
-        self._when_it_answers(lambda: self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason))
+        try:
+            self._when_it_answers(lambda: self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason))
+        except LeaseLost:  # ended by a word whose answer was lost, or somebody else's
+            return self._catalogue.retraining.get(self.run.id).state
         return state
 
     def _do(self, step: RetrainingStep) -> None:
@@ -138,19 +143,26 @@ class Pipeline:
         return self._when_it_answers(ours)
 
     def _when_it_answers(self, act: Callable[[], T]) -> T:
-        """``act``, once more when the database is back, where it was away."""
-        deadline = time.monotonic() + AWAY_S
+        """``act``, once more when the database is back, where it was away.
+
+        A step may take hours: the time counts from its first failure, and anew where it got on for as long as that.
+        """
+        began, tried = None, 0
         while True:
+            started = time.monotonic()
             try:
                 return act()
             except StorageFailed:
-                if time.monotonic() > deadline:
+                failed = time.monotonic()
+                if began is None or failed - started > AWAY_S:
+                    began, tried = failed, 0
+                if failed > began + AWAY_S:
                     raise
+                tried += 1
                 log.warning("the database is away", extra={"run": self.run.id})
-                try:  # not started from here: after `radir down` nobody would stop it
-                    self._catalogue.await_answer()
-                except StorageFailed:
-                    time.sleep(1.0)
+                with suppress(StorageFailed):
+                    self._catalogue.await_answer()  # not started from here: after `radir down` nobody would stop it
+                time.sleep(min(tried, LONGEST_PAUSE_S))  # what failed may be the disk or the bucket
 
     def _tell(self, number: int, state: StepState, **told: Any) -> None:
         self._lease.check()

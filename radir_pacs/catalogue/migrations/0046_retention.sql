@@ -46,3 +46,6 @@ CREATE TABLE retention_pass (
     files     bigint NOT NULL DEFAULT 0,
     bytes     bigint NOT NULL DEFAULT 0
 );
+
+-- No picture of the study is here, so that no pass reads its instances. What brings one back clears it.
+ALTER TABLE study ADD COLUMN is_emptied boolean NOT NULL DEFAULT false;
