@@ -38,10 +38,9 @@ TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
 _POLL_S = 0.1
 _CONNECT_S = 4
-_KEEPALIVE = {  # 15 seconds until a broker is missed whose machine lost power
-    getattr(socket, name): value
-    for name, value in (("TCP_KEEPIDLE", 6), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3))
-    if hasattr(socket, name)
+_OF_TCP = (("TCP_KEEPIDLE", 6), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15_000))
+_SOCKET = {  # 15 seconds until a broker is missed whose machine lost power, whether we wait for it or write to it
+    getattr(socket, name): value for name, value in _OF_TCP if hasattr(socket, name)
 }
 
 _TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
@@ -52,9 +51,9 @@ _TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
         "queue_order_strategy": "priority",
         "socket_connect_timeout": _CONNECT_S,
         "socket_keepalive": True,
-        "socket_keepalive_options": _KEEPALIVE,
+        "socket_keepalive_options": _SOCKET,
     },
-    "amqp": {"socket_settings": _KEEPALIVE},
+    "amqp": {"socket_settings": _SOCKET},
 }
 
 

@@ -55,6 +55,17 @@ def conninfo_of(settings: Settings) -> str:
         raise SettingError("database_url: not a Postgres URL or connection string") from None
 
 
+def patient(conninfo: str, **settings: str) -> str:
+    """For a backup, a dump, a restoration: either end may read nothing for minutes while a disk or a bucket stalls.
+
+    A peer that is gone is noticed by keepalives, or by the kernel where data were under way; a slow one is waited for.
+    ``settings``: of the server, for this connection.
+    """
+    given = conninfo_to_dict(conninfo)
+    options = f"{given.get('options') or ''} {_options(tcp_user_timeout=0, **settings)}".strip()
+    return make_conninfo(conninfo, tcp_user_timeout=0, options=options)
+
+
 def _options(**values: object) -> str:
     return " ".join(f"-c {name}={value}" for name, value in values.items())
 

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from radir_pacs.catalogue.database import patient
 from radir_pacs.catalogue.postgres_programs import client_program, complaint
 from radir_pacs.catalogue.vectors import SCHEMA
 from radir_pacs.errors import StorageFailed
@@ -43,6 +44,7 @@ def dump(conninfo: str, snapshot: str, *, without_rows_of: Sequence[str]) -> Ite
         f"--exclude-schema={SCHEMA}",
         "--extension=plpgsql",  # a server without pgvector can restore it
         "--no-password",
+        f"--dbname={_to_tell(conninfo)}",
         *options,
     ]
     with _running(command, "pg_dump", conninfo) as process:
@@ -53,7 +55,6 @@ def dump(conninfo: str, snapshot: str, *, without_rows_of: Sequence[str]) -> Ite
 
 def restore(conninfo: str, source: Iterable[bytes]) -> None:
     """Fill a database from a dump, in one transaction. Raises StorageFailed, and what ``source`` raises."""
-    name = str(conninfo_to_dict(conninfo).get("dbname") or "postgres")
     command = [
         client_program("pg_restore"),
         "--single-transaction",
@@ -61,7 +62,7 @@ def restore(conninfo: str, source: Iterable[bytes]) -> None:
         "--no-owner",
         "--no-privileges",
         "--no-password",
-        f"--dbname={name}",
+        f"--dbname={_to_tell(conninfo)}",
     ]
     with _running(command, "pg_restore", conninfo, reads=True, writes=False) as process:
         assert process.stdin is not None
@@ -152,6 +153,13 @@ def _running(
             raise StorageFailed(f"{name}: {why}")
 
 
+def _to_tell(conninfo: str) -> str:
+    """What libpq has no variables for, and is no secret."""
+    given = conninfo_to_dict(conninfo)
+    keepalives = {name: str(value) for name, value in given.items() if name.startswith("keepalives")}
+    return make_conninfo(dbname=str(given.get("dbname") or given.get("user") or "postgres"), **keepalives)
+
+
 def _environment(conninfo: str | None) -> dict[str, str]:
     """Nothing of ours but the connection."""
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
@@ -160,7 +168,7 @@ def _environment(conninfo: str | None) -> dict[str, str]:
     variables = {
         option.keyword.decode(): option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar
     }
-    for keyword, value in conninfo_to_dict(conninfo).items():
+    for keyword, value in conninfo_to_dict(patient(conninfo)).items():
         if keyword in variables and value is not None:
             environment[variables[keyword]] = str(value)
     if home := os.environ.get("HOME"):  # where libpq looks for certificates

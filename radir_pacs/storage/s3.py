@@ -20,13 +20,17 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound, SettingError, StorageFailed
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config
+    from obstore.store import ClientConfig, S3Config
 
 SCHEME = "s3://"
 _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # of a multipart upload; S3 allows 10,000 of them: objects of 78 GiB
 _TRIES, _GIVES_UP = 4, timedelta(seconds=20)  # the sender of an instance waits
 _PAGE = 1000
+_SILENCE = timedelta(seconds=10)  # of a reader: until the first byte, and between two pieces
+_SMALL_BYTES = 1 << 20
+_SMALL_WRITTEN = timedelta(seconds=20)
+_PART_WRITTEN = timedelta(seconds=60)  # four at a time: from 4.5 Mbit/s on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +80,19 @@ class Bucket:
         config: dict[str, Any] = {name: value for name, value in given.items() if value}
         config["checksum_algorithm"] = "SHA256"  # the server refuses what was altered on its way
         config["virtual_hosted_style_request"] = False
-        self._store = S3Store(
-            bucket,
-            config=cast("S3Config", config),
-            client_options={
-                "allow_http": address.endpoint.startswith("http://"),
-                "connect_timeout": timedelta(seconds=5),
-                "read_timeout": timedelta(seconds=10),  # between two pieces
-                "timeout": timedelta(seconds=60),
-            },
-            retry_config={"max_retries": _TRIES, "retry_timeout": _GIVES_UP},
-        )
+
+        def store(**limits: timedelta) -> S3Store:
+            client = {"allow_http": address.endpoint.startswith("http://"), "connect_timeout": timedelta(seconds=5)}
+            return S3Store(
+                bucket,
+                config=cast("S3Config", config),
+                client_options=cast("ClientConfig", client | limits),
+                retry_config={"max_retries": _TRIES, "retry_timeout": _GIVES_UP},
+            )
+
+        self._reader = store(read_timeout=_SILENCE, timeout=_PART_WRITTEN)
+        # read_timeout runs while a body is written, too: writers have a limit of the whole request instead
+        self._writer, self._writer_of_small = store(timeout=_PART_WRITTEN), store(timeout=_SMALL_WRITTEN)
 
     def put(self, name: str, content: Path | Iterable[bytes]) -> None:
         """Store an object in place of one that stands: all of it when this returns, else none.
@@ -95,9 +101,10 @@ class Bucket:
         """
         failures: list[BaseException] = []
         given = content if isinstance(content, Path) else _watched(content, failures)
+        store = self._writer_of_small if _is_small(content) else self._writer
         with _errors():
             try:
-                obstore.put(self._store, self._key(name), given, chunk_size=_PART_BYTES, max_concurrency=4)
+                obstore.put(store, self._key(name), given, chunk_size=_PART_BYTES, max_concurrency=4)
             except Exception:  # of the content, of which the library may have made another error
                 if failures:
                     raise failures[0] from None
@@ -107,7 +114,7 @@ class Bucket:
         """Raises NotFound."""
         with _errors():
             try:
-                answer = obstore.get(self._store, self._key(name))
+                answer = obstore.get(self._reader, self._key(name))
             except (NotFoundError, FileNotFoundError):
                 raise NotFound(f"there is no {name}") from None
             for piece in answer.stream(min_chunk_size=_PIECE_BYTES):
@@ -116,7 +123,7 @@ class Bucket:
     def head(self, name: str) -> Found | None:
         with _errors():
             try:
-                told = obstore.head(self._store, self._key(name))
+                told = obstore.head(self._reader, self._key(name))
             except (NotFoundError, FileNotFoundError):
                 return None
         return Found(name=name, size_bytes=told["size"], modified_at=told["last_modified"])
@@ -124,7 +131,7 @@ class Bucket:
     def pages(self, folder: str) -> Iterator[list[Found]]:
         """The objects below a folder, "" for all, in pages."""
         with _errors():
-            for page in obstore.list(self._store, prefix=self._key(folder) or None, chunk_size=_PAGE):
+            for page in obstore.list(self._reader, prefix=self._key(folder) or None, chunk_size=_PAGE):
                 yield [
                     Found(
                         name=told["path"].removeprefix(self._prefix).lstrip("/"),
@@ -137,10 +144,17 @@ class Bucket:
     def delete(self, name: str) -> None:
         """One that is not there is no error."""
         with _errors(), contextlib.suppress(NotFoundError, FileNotFoundError):
-            obstore.delete(self._store, self._key(name))
+            obstore.delete(self._reader, self._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}".strip("/")
+
+
+def _is_small(content: Path | Iterable[bytes]) -> bool:
+    """Where its size is known before it is read."""
+    if isinstance(content, Path):
+        return content.stat().st_size <= _SMALL_BYTES
+    return isinstance(content, list) and sum(map(len, content)) <= _SMALL_BYTES
 
 
 def _watched(content: Iterable[bytes], failures: list[BaseException]) -> Iterator[bytes]:

@@ -11,6 +11,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -238,6 +241,43 @@ def test_a_lost_connection_is_tried_again_or_told(server: str, tmp_path: Path, m
     proxy.is_cut = False
     assert store.path(sha256).stat().st_size == len(LARGE), "back by itself"
     proxy.close()
+
+
+def test_a_server_that_takes_long_to_read_is_waited_for_longer_than_one_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(s3, "_SILENCE", timedelta(seconds=1))
+    monkeypatch.setattr(s3, "_TRIES", 0)
+    began, go_on = threading.Event(), threading.Event()
+    uploads: list[int] = []
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            began.set()
+            go_on.wait(60)
+            uploads.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("ETag", '"one"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            go_on.wait(60)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    bucket = Bucket(address(f"http://127.0.0.1:{server.server_port}", "slow"))
+    (tmp_path / "large").write_bytes(LARGE[: 7 << 20])
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(bucket.put, "large", tmp_path / "large")
+        assert began.wait(60)
+        with pytest.raises(StorageFailed):
+            bucket.head("large")  # after a second
+        go_on.set()
+        assert writing.result(60) is None
+    assert uploads == [7 << 20]
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(params=["folder", "bucket"])

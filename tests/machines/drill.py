@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from tests.catalogue_material import owners
 from tests.machines.installation import FRONT, LISTENER_PORT, TOKEN, Installation
 from tests.machines.load import Modality, Reader
 
-RECOVERY_S = 120.0
-LONGEST_ANSWER_S = 18.0  # catalogue.watch: a second, two silences of four, one connection of three; and a busy machine
-_MOST = 1000
+RECOVERY_S = 300.0
+_END_S = 300.0  # until the modality and the reader have ended
+_MOST = 1000  # of an answer
+_SENT = 900  # fewer: an answer has all of them
 _QUERY = 900_000  # the number of the study that is asked about
 
 
@@ -32,13 +33,14 @@ class Drill:
     installation: Installation
     catalogue: Catalogue
     folder: Path
-    rate_hz: float = 2.0
+    rate_hz: float = 1.0
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
+    _failed: list[BaseException] = field(default_factory=list)  # of the threads
 
     def __post_init__(self) -> None:
         peer = Destination(ae_title="RADIR", host=self.installation.network.address(FRONT), port=LISTENER_PORT)
-        self.modality = Modality(peer, self.folder, self.rate_hz)
+        self.modality = Modality(peer, self.folder, self.rate_hz, _SENT)
         asked = f"/dicom-web/studies/2.25.7{_QUERY:06}/similar?anatomy=chest&limit={_MOST}"
         self.reader = Reader(self.installation.web + asked, TOKEN)
 
@@ -47,7 +49,9 @@ class Drill:
         """A modality and a reader at work, who have both begun to succeed."""
         self.modality.send(_QUERY, self.done)
         self._wait_until_indexed()
-        threads = [threading.Thread(target=one.run, args=(self.done,)) for one in (self.modality, self.reader)]
+        threads = [
+            threading.Thread(target=self._run, args=(one.run,), daemon=True) for one in (self.modality, self.reader)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -55,16 +59,30 @@ class Drill:
             yield
         finally:
             self.done.set()
+            deadline = time.monotonic() + _END_S
             for thread in threads:
-                thread.join()
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._check_threads()
+        assert not any(thread.is_alive() for thread in threads), self.installation.said()
         self._wait_until_indexed()
         self.reader.answers.append(self.reader.ask())
+
+    def _run(self, work: Callable[[threading.Event], None]) -> None:
+        try:
+            work(self.done)
+        except BaseException as error:  # raised again by the thread of the test
+            self._failed.append(error)
+
+    def _check_threads(self) -> None:
+        if self._failed:
+            raise self._failed[0]
 
     def recovered(self, after: str) -> None:
         """Wait until what arrived from now on is taken, found and answered, and note how long each took."""
         began = time.monotonic()
         took: dict[str, float] = {}
         while len(took) < 3:
+            self._check_threads()
             now = time.monotonic()
             news = [study for study, (_, _, at) in list(self.modality.acknowledged.items()) if at > began]
             right = [one for one in self.reader.answers[-20:] if one.began > began and one.status == 200]
@@ -74,6 +92,7 @@ class Drill:
                 took.setdefault("answered", now - began)
             if any(study in answer.cases for study in news for answer in right):
                 took.setdefault("found", now - began)
+            assert len(self.modality.acknowledged) < _SENT, "no study is left to be sent"
             assert now < began + RECOVERY_S, f"after {after}: {took}\n{self.installation.said()}"
             self.done.wait(0.05)
         self.figures[after] = took
@@ -82,6 +101,7 @@ class Drill:
     def wait_for_status(self, status: int, code: str, *, since: float) -> None:
         """Until the reader has been told so by an answer that it asked for after ``since``."""
         while not any(one.began > since and (one.status, one.code) == (status, code) for one in self.reader.answers):
+            self._check_threads()
             assert time.monotonic() < since + RECOVERY_S, self.statuses(since)
             self.done.wait(0.05)
 
@@ -122,7 +142,6 @@ class Drill:
         scores: dict[str, float] = {}
         found: set[str] = set()
         for one in self.reader.answers:  # one after the other
-            assert one.seconds < LONGEST_ANSWER_S or one.status == 0, one
             if one.status == 200:
                 assert list(one.cases.values()) == sorted(one.cases.values(), reverse=True)
                 assert all(scores.setdefault(study, score) == score for study, score in one.cases.items())

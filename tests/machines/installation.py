@@ -27,7 +27,7 @@ ROLES = {FRONT: ("listener", "web"), WORK: ("worker", "indexer", "transfer"), KE
 SERVICES = ("database", "broker", "store", "vectors")
 TOKEN = "a-token-of-the-tests-alone"
 LISTENER_PORT, WEB_PORT = 11112, 8042
-START_S = 120.0
+START_S = 300.0
 
 
 @dataclass

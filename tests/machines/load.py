@@ -5,7 +5,6 @@ Both note what they were told, so that it can be held against what is there at t
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -44,16 +43,17 @@ def new_radiograph(number: int, folder: Path) -> tuple[str, str, Path]:
 
 @dataclass
 class Modality:
-    """Sends one study after another, each until it is acknowledged, about ``rate_hz`` of them."""
+    """Sends up to ``most`` studies one after another, each until it is acknowledged, about ``rate_hz`` of them."""
 
     peer: Destination
     folder: Path
     rate_hz: float
+    most: int
     acknowledged: dict[str, tuple[str, Path, float]] = field(default_factory=dict)  # by study: SOP UID, file, when
     refusals: list[tuple[float, str]] = field(default_factory=list)  # when, and with what words
 
     def run(self, done: threading.Event) -> None:
-        for number in itertools.count():
+        for number in range(self.most):
             if done.wait(1 / self.rate_hz):
                 return
             self.send(number, done)

@@ -6,8 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import shlex
+import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +20,7 @@ from tests.machines.network import Network
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PATIENCE_S = 60.0
 _RESTART_S = 1  # as systemd's RestartSec
 
 
@@ -45,7 +50,8 @@ class Machine:
     network: Network
     others: Sequence[Path]
     programs: Sequence[Program] = ()
-    _init: subprocess.Popen[bytes] | None = None
+    _unshare: subprocess.Popen[bytes] | None = None
+    _init: int = -1  # a pidfd of the first process of the machine's PID namespace
 
     @property
     def logs(self) -> Path:
@@ -71,7 +77,7 @@ class Machine:
                 ]
             )
         )
-        self._init = subprocess.Popen(
+        self._unshare = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL"),
                 *("nsenter", f"--net=/run/netns/{self.network.namespace(self.name)}"),
@@ -80,18 +86,40 @@ class Machine:
             ],
             stdin=subprocess.DEVNULL,
         )
+        self._init = os.pidfd_open(self.first_process())
+
+    def first_process(self) -> int:
+        """Id of the machine's own process 1."""
+        deadline, parent = time.monotonic() + _PATIENCE_S, self.process.pid
+        while True:
+            if children := Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+                return int(children[0])
+            assert self.process.poll() is None, f"{self.name} does not start"
+            assert time.monotonic() < deadline, f"{self.name} does not start"
+            time.sleep(0.01)
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
-        assert self._init is not None
-        return self._init
+        assert self._unshare is not None
+        return self._unshare
 
     def kill(self) -> None:
-        """kill -9 of every process. The kernel lives on, and tells their peers that they are gone."""
-        if self._init is not None:
-            self._init.kill()
-            self._init.wait()
-            self._init = None
+        """kill -9 of every process, all of which are gone afterwards. The kernel lives on, and tells their peers.
+
+        The end of process 1 takes all others of its namespace along, and is told when they have ended (pid_namespaces).
+        """
+        if self._unshare is None:
+            return
+        if self._init >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            gone, _, _ = select.select([self._init], [], [], _PATIENCE_S)
+            os.close(self._init)
+            self._init = -1
+            assert gone, f"processes of {self.name} do not end"
+        self._unshare.kill()
+        self._unshare.wait(_PATIENCE_S)
+        self._unshare = None
 
     def power_off(self) -> None:
         self.network.unplug(self.name)
@@ -100,8 +128,7 @@ class Machine:
 
     def sees(self) -> dict[str, bool]:
         """Which home folders a process of this machine can read, by their machines' names."""
-        [first] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        root = ["nsenter", "--mount", f"--target={first}"]
+        root = ["nsenter", "--mount", f"--target={self.first_process()}"]
         return {
             folder.name: subprocess.run([*root, "test", "-e", str(folder / "boot.sh")], timeout=30).returncode == 0
             for folder in (self.home, *self.others)

@@ -16,37 +16,46 @@ from pathlib import Path
 
 import pytest
 
+from tests.services import IN_CI
+
 OUTSIDE = "outside"  # the tests' own namespace
 _NOBODY = "02:00:00:00:00:ff"
 _PREFIX = "radir"
 _NEEDED = ("ip", "nsenter", "unshare", "setpriv", "hostname", "mount")
 
 
-def can_be_made() -> str:
-    """Why namespaces cannot be made here; empty where they can."""
+def need_namespaces() -> None:
+    """Without them a test skips, in CI too: not every CI machine may make some. One that may must have all the rest."""
     if os.geteuid() != 0:
-        return "namespaces need root"
-    lacking = [program for program in _NEEDED if shutil.which(program) is None]
-    if lacking:
-        return f"{', '.join(lacking)} not installed"
+        pytest.skip("namespaces need root")
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed")
     name = f"{_PREFIX}-{os.getpid()}-try"
     try:
         _ip("netns", "add", name)
-        try:
-            _ip("-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
-            _ip("-n", name, "link", "add", "b0", "type", "bridge")
-            subprocess.run(["unshare", "--mount", "--uts", "--pid", "--fork", "true"], check=True, capture_output=True)
-        finally:
-            _ip("netns", "del", name)
     except subprocess.CalledProcessError as error:
-        return f"no namespaces here: {error.stderr!r}"
-    return ""
-
-
-def need_namespaces() -> None:
-    """Without them a test skips, in CI too: not every CI machine may make some."""
-    if reason := can_be_made():
+        pytest.skip(f"no namespaces here: {error.stderr!r}")
+    try:
+        reason = _lacking(name)
+    finally:
+        _ip("netns", "del", name)
+    if reason and IN_CI:
+        pytest.fail(reason)
+    if reason:
         pytest.skip(reason)
+
+
+def _lacking(namespace: str) -> str:
+    """What machines need beyond a namespace of the network, and is not here."""
+    if missing := [program for program in _NEEDED if shutil.which(program) is None]:
+        return f"{', '.join(missing)} not installed"
+    try:
+        _ip("-n", namespace, "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+        _ip("-n", namespace, "link", "add", "b0", "type", "bridge")
+        subprocess.run(["unshare", "--mount", "--uts", "--pid", "--fork", "true"], check=True, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        return f"no machines here: {error.stderr!r}"
+    return ""
 
 
 @dataclass

@@ -6,6 +6,7 @@ Each wait must end by itself. What is measured is from the cut on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import sys
 import threading
@@ -17,12 +18,15 @@ import psycopg
 
 from radir_pacs.catalogue import Catalogue, conninfo_of
 from radir_pacs.config import Settings
+from radir_pacs.errors import StorageFailed
 from radir_pacs.storage.s3 import Bucket, S3Address
 from radir_workers.app import make_app
 from tests.machines.installation import KEEP, Installation
 from tests.machines.network import OUTSIDE
 
-LONGEST_S = 40.0
+PROMISED_S = 20.0
+_OF_BUCKET_S = 30.0  # a silence of 10 seconds, and the tries that follow for 20
+SLACK_S = 40.0  # of a busy machine
 _TAKE_LOCK = """
 import sys, psycopg
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
@@ -31,28 +35,44 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 
 
 class Waits:
-    """``ended``: by name, seconds until the wait ended. ``all_ended`` waits for them."""
+    """``ended``: by name, seconds until the wait ended. ``check`` waits for them."""
 
     def __init__(self) -> None:
         self.ended: dict[str, float] = {}
+        self._failed: list[BaseException] = []
         self._began = time.monotonic()
-        self._threads: list[threading.Thread] = []
+        self._promised: dict[threading.Thread, float] = {}
 
-    def add(self, name: str, wait: Callable[[], object]) -> None:
+    def add(
+        self, name: str, wait: Callable[[], object], given_up: tuple[type[Exception], ...], *, promised_s: float
+    ) -> None:
+        """``given_up``: the errors by which it may end. None: it must succeed."""
+
         def run() -> None:
-            with contextlib.suppress(Exception):  # how it ends is the business of other tests
-                wait()
+            try:
+                with contextlib.suppress(*given_up):
+                    wait()
+            except BaseException as error:  # raised again by the thread that waits for this one
+                error.add_note(name)
+                self._failed.append(error)
             self.ended[name] = time.monotonic() - self._began
 
         thread = threading.Thread(target=run, name=name, daemon=True)
-        self._threads.append(thread)
+        self._promised[thread] = promised_s
         thread.start()
 
-    def all_ended(self) -> bool:
-        deadline = self._began + LONGEST_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+    def check(self) -> None:
+        for thread, promised_s in self._promised.items():
+            thread.join(max(0.0, self._began + promised_s + SLACK_S - time.monotonic()))
+        if self._failed:
+            raise self._failed[0]
+        late = {
+            one.name: self.ended.get(one.name)
+            for one, promised_s in self._promised.items()
+            if self.ended.get(one.name, float("inf")) > promised_s + SLACK_S
+        }
+        assert not late, f"late: {late}, ended: {self.ended}"
+        print("waits ended:", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.ended.items()), flush=True)
 
 
 @contextlib.contextmanager
@@ -75,18 +95,26 @@ def waiting(installation: Installation, settings: Settings, catalogue: Catalogue
         said = mouth.default_channel
         with installation.network.cut(OUTSIDE, KEEP):
             waits = Waits()
-            waits.add("an answer of the database", lambda: asker.execute("SELECT pg_sleep(1)"))
-            waits.add("a message of the broker", lambda: ears.drain_events(timeout=None))
-            waits.add("an acknowledgement of the broker", lambda: said.queue_declare("waited-for"))
-            waits.add("the bucket, reading", lambda: b"".join(bucket.stream("waited-for")))
-            waits.add("the bucket, writing", lambda: bucket.put("written", [b"x"]))
-            waits.add("a lock of a machine that is gone", lambda: _take_lock(installation, conninfo))
+            of_database = functools.partial(waits.add, given_up=(psycopg.OperationalError,), promised_s=PROMISED_S)
+            of_broker = functools.partial(waits.add, given_up=(*ears.connection_errors,), promised_s=PROMISED_S)
+            of_bucket = functools.partial(waits.add, given_up=(StorageFailed,), promised_s=_OF_BUCKET_S)
+            of_database("an answer of the database", lambda: asker.execute("SELECT pg_sleep(1)"))
+            of_broker("a message of the broker", lambda: ears.drain_events(timeout=None))
+            of_broker("an acknowledgement of the broker", lambda: said.queue_declare("waited-for"))
+            of_bucket("the bucket, reading", lambda: b"".join(bucket.stream("waited-for")))
+            of_bucket("the bucket, writing", lambda: bucket.put("written", [b"x"]))
+            waits.add(
+                "a lock of a machine that is gone",
+                lambda: _take_lock(installation, conninfo),
+                (),
+                promised_s=PROMISED_S,
+            )
             yield waits
-            assert waits.all_ended(), f"ended: {waits.ended}"
+            waits.check()
 
 
 def _take_lock(installation: Installation, conninfo: str) -> None:
     """From another machine."""
     space = f"--net=/run/netns/{installation.network.namespace(KEEP)}"
     command = ["nsenter", space, sys.executable, "-c", _TAKE_LOCK, conninfo]
-    subprocess.run(command, check=True, timeout=LONGEST_S, cwd=Path(__file__).parents[2])
+    subprocess.run(command, check=True, timeout=PROMISED_S + SLACK_S, cwd=Path(__file__).parents[2])
