@@ -110,6 +110,16 @@ def _cell(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}]"
 
 
+def _wins(found: dict[str, Any], other: str) -> str:
+    """A row: wins, and in brackets those that chance does not explain."""
+    tallies = [
+        found["judges"][source][queries]["tally"][other]
+        for queries in ("abnormal", "all")
+        for source in ("mined", "true")
+    ]
+    return f"| {other} | " + " | ".join(f"{tally['wins']} ({tally['clear_wins']})" for tally in tallies) + " |"
+
+
 def not_won(found: dict[str, Any]) -> list[str]:
     """One line per opponent: the metrics, on abnormal queries judged by reports, that ours does not win."""
     lines = []
@@ -155,7 +165,6 @@ def _mean(summary: dict[str, Any]) -> str:
 
 def written(page: Page, found: dict[str, Any]) -> str:
     """The Markdown page of a comparison."""
-    tallies = found["judges"]
     of = found["of"]
     passes = " and ".join(
         f"{count} passes over {IMAGES[kind]} of {page.patients[kind]:,} others" for kind, count in page.epochs.items()
@@ -171,16 +180,13 @@ def written(page: Page, found: dict[str, Any]) -> str:
         "",
         f"## {found['ours']} wins, of {of} metrics",
         "",
+        "By the figures alone, and in brackets those wins where the whole interval of the paired difference lies above "
+        "zero: only these should be counted.",
+        "",
         "| opponent | abnormal, judged by reports | abnormal, by true findings | all, by reports | all, by truth |",
         "|---|---|---|---|---|",
     ]
-    for other in found["models"][1:]:
-        wins = [
-            tallies[source][queries]["tally"][other]["wins"]
-            for queries in ("abnormal", "all")
-            for source in ("mined", "true")
-        ]
-        lines.append(f"| {other} | " + " | ".join(str(count) for count in wins) + " |")
+    lines += [_wins(found, other) for other in found["models"][1:]]
     if found["without_text_tower"]:
         lines += ["", f"At the random line from image to report: {', '.join(found['without_text_tower'])}."]
     lines += [

@@ -118,14 +118,14 @@ def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundl
             f"no region has {plan.gates.least_queries} abnormal held-out queries with a match: there is nothing to "
             "judge a challenger by; wait for more reports, or lower gates.least_queries"
         )
-    judged = tuple(_judged(exam, one, *vectors, plan.gates.k) for one in asked)
+    judged = tuple(judged_region(exam, one, *vectors, plan.gates.k) for one in asked)
     bootstrap = Bootstrap(exam.patients, plan.recipe.seed)
-    regions = {one.key: _paired(bootstrap, one) for one in judged}
+    regions = {one.key: paired_region(bootstrap, one) for one in judged}
     told = {
         "measure": f"Recall@{plan.gates.k}, queries whose region is abnormal by their mined report",
         "images": len(exam),
         "patients": len(np.unique(exam.patients)),
-        "overall": vars(_mean(bootstrap, judged)),
+        "overall": vars(mean_of_regions(bootstrap, judged)),
         "regions": {key: vars(paired) | {"name": region_name(key)} for key, paired in regions.items()},
         "groups": _groups(bootstrap, judged, groups, plan.gates.least_queries),
         "collapse": {"champion": _cosines(vectors[0]), "challenger": _cosines(vectors[1]), "limit": COLLAPSED},
@@ -135,7 +135,7 @@ def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundl
     return Examination(exam=exam, judged=judged, vectors=vectors, told=told)
 
 
-def _judged(exam: Exam, of: RegionCandidate, champion: Embeddings, challenger: Embeddings, k: int) -> Judged:
+def judged_region(exam: Exam, of: RegionCandidate, champion: Embeddings, challenger: Embeddings, k: int) -> Judged:
     question, rows = exam.question(exam.sources[0], IMAGE_TO_IMAGE, of.key)
     column = KS.index(k)
 
@@ -153,13 +153,13 @@ def _judged(exam: Exam, of: RegionCandidate, champion: Embeddings, challenger: E
     )
 
 
-def _paired(bootstrap: Bootstrap, one: Judged) -> Paired:
+def paired_region(bootstrap: Bootstrap, one: Judged) -> Paired:
     champion = bootstrap.resampled(one.champion[:, None], one.rows)
     challenger = bootstrap.resampled(one.challenger[:, None], one.rows)
     return Paired.of(champion, challenger, float(np.nanmean(one.random)))
 
 
-def _mean(bootstrap: Bootstrap, judged: Sequence[Judged]) -> Paired:
+def mean_of_regions(bootstrap: Bootstrap, judged: Sequence[Judged]) -> Paired:
     """The plain mean over regions."""
     champion = Resampled.average([bootstrap.resampled(one.champion[:, None], one.rows) for one in judged])
     challenger = Resampled.average([bootstrap.resampled(one.challenger[:, None], one.rows) for one in judged])
