@@ -109,7 +109,7 @@ def test_a_reader_in_orthanc_explorer_from_region_to_report(page: Page, house: H
 
     before = reports_in(house, uid)
     panel.get_by_role("button", name="Save to PACS").click()
-    expect(panel.locator(".foot .said")).to_contain_text("Orthanc")
+    expect(panel.locator(".foot .said")).to_contain_text("Stored here and sent to")
     assert reports_in(house, uid) == before + 1
     page.get_by_role("button", name="Similar cases").click()
     expect(panel).to_have_count(0)
@@ -145,7 +145,7 @@ def test_ohif_reads_from_orthanc_through_orthanc(page: Page, house: House, asked
     picture_of(page, "orthanc-ohif")
     before = reports_in(house, uid)
     panel.get_by_role("button", name="Save to PACS").click()
-    expect(panel.locator(".foot .said")).to_contain_text("Orthanc")
+    expect(panel.locator(".foot .said")).to_contain_text("Stored here and sent to")
     assert reports_in(house, uid) == before + 1
 
     page.reload()
