@@ -151,7 +151,7 @@ def as_json(answer: SimilarCaseList, offers: Sequence[Offer] = ()) -> dict[str, 
         "cases": [
             {
                 "rank": case.rank,
-                "score": round(case.score, 4),
+                "score": round(case.score, 6),
                 "study": case.study.study_uid,
                 "series": case.series_uid,
                 "instance": case.sop_uid,
