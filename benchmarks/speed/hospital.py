@@ -31,7 +31,7 @@ from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import F32, I64, ImageKind
 from tests.catalogue_material import serve_model
 
-REGION, DIM = "chest", 128
+REGION, DIM = "chest", 160  # as many numbers as the vectors of the shipped model have
 DAYS, FIRST_DAY = 200, date(2021, 1, 4)
 MODALITIES = ("DX", "CR")
 RARE_MODALITY, RARE_SHARE = "CR", 0.1
