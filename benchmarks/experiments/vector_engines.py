@@ -2,7 +2,7 @@
 
     python -m benchmarks.experiments.vector_engines [--counts 10000,50000] [--engines local,pgvector,milvus]
 
-A catalogue of synthetic studies (`benchmarks.speed.hospital`), one region, 128 numbers. An index job fills each engine;
+A catalogue of synthetic studies (`benchmarks.speed.hospital`), one region, 160 numbers. An index job fills each engine;
 then the region's partition answers on one thread, among all cases and among random shares of them, as for a question's
 filters. Recall at 10 is against exact search. The last columns are what decides between engine and catalogue where few
 pass: the time an engine takes for a candidate more, and the catalogue for a vector. milvus-lite shows that the client

@@ -35,6 +35,7 @@ from rich.progress import Progress
 from benchmarks import results
 from benchmarks.speed import stack
 from benchmarks.speed.hospital import (
+    DIM,
     FAMILIES,
     FINDING,
     RARE_MODALITY,
@@ -325,7 +326,7 @@ def page(sizes: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
     lines = [
         "# Questions over HTTP",
         "",
-        "Studies filled straight into the catalogue, one region, 128 numbers per vector, one small client over HTTP"
+        f"Studies filled straight into the catalogue, one region, {DIM} numbers per vector, one small client over HTTP"
         " unless the row says otherwise; `radir up` with its default settings. *p50 / p99* in milliseconds, in"
         " brackets the processor time of web and Postgres per question; *recall* at 10, against exact search over the"
         " cases that may be answered.",
