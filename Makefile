@@ -30,7 +30,7 @@ audit:  ## known vulnerabilities of the pinned versions; asks an advisory servic
 		| "$(PYTHON)" .ci/audit.py
 
 unit: .venv/installed-test  ## the quick tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --hypothesis-profile quick tests/unit tests/contract
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --hypothesis-profile quick tests/unit tests/contract
 
 integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault
