@@ -13,17 +13,16 @@ Whoever is in none of the groups may do nothing.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import OF_ACCOUNTS, Rights
 from radir_pacs.errors import SettingError
 from radir_pacs.scopes import DEPARTMENT, SITE_LABEL, Scope
+from radir_pacs.table_files import tables_of, text_of
 
 _KEYS = frozenset({"group", "role", "sites", "departments", "modalities", "since", "until", "names"})
 
@@ -38,16 +37,7 @@ class Allowed:
 
 def load(file: str) -> tuple[Allowed, ...]:
     """Raises SettingError that names the table and what is wrong."""
-    try:
-        said = tomllib.loads(Path(file).expanduser().read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingError(f"oidc_mapping: {file} cannot be read: {why}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"oidc_mapping: {file} is not TOML: {error}") from None
-    tables = said.get("allow")
-    if set(said) != {"allow"} or not isinstance(tables, list):
-        raise SettingError(f"oidc_mapping: {file} holds something else than [[allow]] tables")
+    tables = tables_of("oidc_mapping", file, text_of("oidc_mapping", file), "allow")
     return tuple(_allowed(number, table) for number, table in enumerate(tables, 1))
 
 
@@ -56,11 +46,11 @@ def rights_of(groups: Collection[str], allowed: tuple[Allowed, ...]) -> Rights |
     return next((one.rights for one in allowed if one.group in groups), None)
 
 
-def _allowed(number: int, table: Any) -> Allowed:
+def _allowed(number: int, table: dict[str, Any]) -> Allowed:
     def wrong(what: str) -> SettingError:
         return SettingError(f"oidc_mapping: table {number}: {what}")
 
-    if not isinstance(table, dict) or not set(table) <= _KEYS:
+    if not set(table) <= _KEYS:
         raise wrong(f"a key is none of {', '.join(sorted(_KEYS))}")
     group, role = table.get("group"), table.get("role")
     if not isinstance(group, str) or not group:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from radir_pacs.dicom.body_parts import BodyPart, body_part_of
@@ -19,6 +17,7 @@ from radir_pacs.dicom.json_model import text, value
 from radir_pacs.dicom.views import view_of
 from radir_pacs.errors import SettingError
 from radir_pacs.reasons import ReasonCode
+from radir_pacs.table_files import tables_of, text_of
 from radir_pacs.types import RADIOGRAPH_MODALITIES, InstanceHeader, View
 
 _UNKNOWN = "unknown"
@@ -109,32 +108,20 @@ def rules_text(file: str) -> str:
     """The text of the rules in force: of the file that the setting names, or the built-in ones. Raises SettingError."""
     if not file:
         return files("radir_pacs.dicom").joinpath("encoding_rules.toml").read_text("utf-8")
-    try:
-        return Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingError(f"rules_file: {file} cannot be read: {why}") from None
+    return text_of("rules_file", file)
 
 
 @functools.lru_cache(maxsize=8)
 def load_rules(file: str = "") -> Rules:
     """The rules of that file, or the built-in ones. Raises SettingError that names the rule and what is wrong."""
-    try:
-        said = tomllib.loads(rules_text(file))
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"rules_file: {file} is not TOML: {error}") from None
-    found = said.get("rule")
-    if set(said) != {"rule"} or not isinstance(found, list):
-        raise SettingError(f"rules_file: {file} holds something else than [[rule]] tables")
-    rules = tuple(_rule(number, table) for number, table in enumerate(found, 1))
+    tables = tables_of("rules_file", file, rules_text(file), "rule")
+    rules = tuple(_rule(number, table) for number, table in enumerate(tables, 1))
     if len({rule.name for rule in rules}) != len(rules):
         raise SettingError("rules_file: two rules have the same name")
     return Rules(rules=rules)
 
 
-def _rule(number: int, table: Any) -> Rule:
-    if not isinstance(table, dict):
-        raise SettingError(f"rules_file: rule {number} is not a table")
+def _rule(number: int, table: dict[str, Any]) -> Rule:
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SettingError(f"rules_file: rule {number} needs a name of small letters, digits and hyphens")

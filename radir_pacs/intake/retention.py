@@ -8,18 +8,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from radir_pacs.catalogue import Evictable
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.scopes import SITE_LABEL
+from radir_pacs.table_files import tables_of, text_of
 
 from .sources import load_sources
 
@@ -140,33 +139,21 @@ def retention_text(file: str) -> str:
     """The text of the rules in force. Raises SettingError."""
     if not file:
         return KEEP_ALL
-    try:
-        return Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingError(f"retention_file: {file} cannot be read: {why}") from None
+    return text_of("retention_file", file)
 
 
 @functools.lru_cache(maxsize=8)
 def load_retention(file: str = "") -> RetentionRules:
     """The rules of that file; without one, all is kept. Raises SettingError that names the rule and what is wrong."""
     text = retention_text(file)
-    try:
-        said = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"retention_file: {file} is not TOML: {error}") from None
-    found = said.get("rule")
-    if set(said) != {"rule"} or not isinstance(found, list):
-        raise SettingError(f"retention_file: {file} holds something else than [[rule]] tables")
-    rules = tuple(_rule(number, table) for number, table in enumerate(found, 1))
+    tables = tables_of("retention_file", file, text, "rule")
+    rules = tuple(_rule(number, table) for number, table in enumerate(tables, 1))
     if len({rule.name for rule in rules}) != len(rules):
         raise SettingError("retention_file: two rules have the same name")
     return RetentionRules(rules=rules, sha256=hashlib.sha256(text.encode()).hexdigest())
 
 
-def _rule(number: int, table: Any) -> RetentionRule:
-    if not isinstance(table, dict):
-        raise SettingError(f"retention_file: rule {number} is not a table")
+def _rule(number: int, table: dict[str, Any]) -> RetentionRule:
     name = table.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise SettingError(f"retention_file: rule {number} needs a name of small letters, digits and hyphens")

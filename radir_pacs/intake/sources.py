@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.scopes import SITE_LABEL
+from radir_pacs.table_files import tables_of, text_of
 
 _KNOWN = frozenset({"sites", "url", "authorization_file", "ca"})
 
@@ -60,15 +60,8 @@ def load_sources(settings: Settings) -> Sources:
     default = Pacs(url=settings.pull_url, authorization=settings.pull_authorization) if settings.pull_url else None
     if not settings.sources_file:
         return Sources(default=default)
-    try:
-        said = tomllib.loads(Path(settings.sources_file).read_text("utf-8"))
-    except OSError as error:
-        raise SettingError(f"sources_file: {settings.sources_file} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"sources_file: {settings.sources_file} is not TOML: {error}") from None
-    tables = said.get("source")
-    if set(said) != {"source"} or not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):
-        raise SettingError("sources_file: it holds something else than [[source]] tables")
+    file = settings.sources_file
+    tables = tables_of("sources_file", file, text_of("sources_file", file), "source")
     found = tuple(_source(number, table) for number, table in enumerate(tables, 1))
     labels = [label for sites, _ in found for label in sites]
     if len(set(labels)) != len(labels):
