@@ -59,9 +59,9 @@ class Readers:
         self._changed = threading.Condition()
         self._closed = False
         lows = [False] * count + [True] * count
-        patient = replace(setup, limits=replace(setup.limits, wall_s=_WALL_TIMES * setup.limits.wall_s))
+        slower = replace(setup, limits=replace(setup.limits, wall_s=_WALL_TIMES * setup.limits.wall_s))
         self._readers: list[Reader] = [setup.reader()] if count == 1 else [ReadingChild(setup) for _ in range(count)]
-        self._readers += [ReadingChild(patient) for _ in range(count)]
+        self._readers += [ReadingChild(slower) for _ in range(count)]
         self._threads = [
             threading.Thread(target=self._serve, args=(reader, low), name="reader", daemon=True)
             for reader, low in zip(self._readers, lows, strict=True)

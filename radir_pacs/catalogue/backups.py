@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from radir_pacs.catalogue import postgres_clients
-from radir_pacs.catalogue.database import Connection, patient, run
+from radir_pacs.catalogue.database import Connection, run, unhurried
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import Conflict, StorageFailed
 
@@ -122,7 +122,7 @@ class Backups(CataloguePart):
         with (
             _errors(),
             psycopg.connect(
-                patient(self._database.conninfo, timezone="UTC"), autocommit=True, row_factory=dict_row
+                unhurried(self._database.conninfo, timezone="UTC"), autocommit=True, row_factory=dict_row
             ) as connection,
         ):
             yield connection

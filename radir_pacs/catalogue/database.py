@@ -55,7 +55,7 @@ def conninfo_of(settings: Settings) -> str:
         raise SettingError("database_url: not a Postgres URL or connection string") from None
 
 
-def patient(conninfo: str, **settings: str) -> str:
+def unhurried(conninfo: str, **settings: str) -> str:
     """For a backup, a dump, a restoration: either end may read nothing for minutes while a disk or a bucket stalls.
 
     A peer that is gone is noticed by keepalives, or by the kernel where data were under way; a slow one is waited for.

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from radir_pacs.catalogue.database import patient
+from radir_pacs.catalogue.database import unhurried
 from radir_pacs.catalogue.postgres_programs import client_program, complaint
 from radir_pacs.catalogue.vectors import SCHEMA
 from radir_pacs.errors import StorageFailed
@@ -168,7 +168,7 @@ def _environment(conninfo: str | None) -> dict[str, str]:
     variables = {
         option.keyword.decode(): option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar
     }
-    for keyword, value in conninfo_to_dict(patient(conninfo)).items():
+    for keyword, value in conninfo_to_dict(unhurried(conninfo)).items():
         if keyword in variables and value is not None:
             environment[variables[keyword]] = str(value)
     if home := os.environ.get("HOME"):  # where libpq looks for certificates

@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from radir_pacs.catalogue import conninfo_of, postgres_clients
-from radir_pacs.catalogue.database import patient
+from radir_pacs.catalogue.database import unhurried
 from radir_pacs.config import Settings
 
 URL = "postgresql://radir:secret@db.example/radir?options=-c%20work_mem%3D8MB&sslmode=require"
@@ -46,7 +46,7 @@ def assert_patient(said: str) -> None:
 
 
 def test_a_connection_of_a_backup_waits_for_either_end(tmp_path: Path) -> None:
-    given = conninfo_to_dict(patient(conninfo_of(Settings(home=tmp_path, database_url=URL)), timezone="UTC"))
+    given = conninfo_to_dict(unhurried(conninfo_of(Settings(home=tmp_path, database_url=URL)), timezone="UTC"))
     assert given["tcp_user_timeout"] == "0"
     assert str(given["options"]).endswith("-c tcp_user_timeout=0 -c timezone=UTC")
     assert "work_mem=8MB" in str(given["options"]) and given["keepalives_idle"] == "6"
