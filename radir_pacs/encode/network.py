@@ -10,6 +10,7 @@ therefore measures from each region's own mean (``RegionHead``).
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,19 @@ class ResidualStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = functional.relu(self.first_norm(self.first(x)))
-        return functional.relu(self.shortcut(x) + self.second_norm(self.second(inner)))
+        return functional.relu(self.shortcut(x) + self.second_norm(_convolved(inner, self.second)))
+
+
+def _convolved(x: Tensor, conv: nn.Module) -> Tensor:
+    """``conv``, 3 wide with stride 1, of ``x``; in single precision over volumes [batch, channels, 2, y, x] on a CPU.
+
+    Where the kernel reaches over the whole depth, oneDNN reads its bfloat16 gradient of the weights from memory that
+    nothing has written (torch 2.13, processors with avx512_bf16): any number, or none.
+    """
+    exact = x.ndim == 5 and x.shape[2] == 2 and not x.is_cuda
+    with torch.autocast(x.device.type, enabled=False) if exact else contextlib.nullcontext():
+        out: Tensor = conv(x.float() if exact else x)
+    return out
 
 
 def _groups(width: int) -> int:

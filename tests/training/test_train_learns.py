@@ -159,6 +159,16 @@ def test_a_data_set_that_teaches_nothing_is_refused() -> None:
         train(TOY, data, replace(SHORT, batch=128))
 
 
+def test_a_training_that_diverges_ends_at_once_with_what_to_do() -> None:
+    training = Training(TOY, toy_set(32, seed=0), replace(SHORT, batch=32))
+    before = {name: weight.clone() for name, weight in training.network.state_dict().items() if "head." not in name}
+    training.network.get_parameter("view.weight").register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(BadInput, match=r"diverged: the gradient of step 0 .* learning rate below"):
+        training.step(0.0)
+    after = training.network.state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items()), "no weight was moved"
+
+
 def test_a_rare_word_of_a_report_stays_out_of_the_vocabulary() -> None:
     regions = tuple(anatomy.region(key) for key in KEYS)
     reports = [

@@ -74,7 +74,7 @@ def train(
 
     ``begin`` gets the training before its first step, ``look`` the network after each epoch. Where ``checkpoints`` hold
     a checkpoint, training resumes from it. Raises BadInput where there is nothing to learn or the checkpoint belongs to
-    another training.
+    another training, or where it diverges.
     """
     training = Training(config, data, recipe, start, text_model, device, ranks, clock, judgements)
     if checkpoints is not None:
@@ -158,7 +158,7 @@ class Training:
         return done
 
     def step(self, done: float) -> Step:
-        """One batch; ``done`` sets the learning rate."""
+        """One batch; ``done`` sets the learning rate. Raises BadInput where the training diverges."""
         recipe, number = self.recipe, self.number
         stage = min(int(done * len(self.stages)), len(self.stages) - 1)
         done_of_stage = done * len(self.stages) - stage
@@ -186,7 +186,12 @@ class Training:
         ]
         torch.autograd.backward([torch.stack(weighted).sum()])
         self.ranks.average_gradients(self.network.parameters())
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        length = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        if not bool(length.isfinite()):  # one such step would leave no weight a number
+            raise BadInput(
+                f"the training diverged: the gradient of step {number} is not a finite number;"
+                f" try a learning rate below {recipe.learning_rate:g}, or full precision"
+            )
         self.optimizer.step(rate)
         if self.average is not None:
             self.average.follow(self.network)
