@@ -5,7 +5,7 @@
 
 Trains one network on radiographs of synthetic patients with everything and one with the names below withheld (finished
 bundles in DIR are kept, and interrupted trainings resume from their checkpoint), and evaluates both on patients of
-another seed. Writes unseen.json and unseen.md. All figures come from these runs.
+another seed. Writes unseen.json and unseen.md, and what the service says of them. All figures come from these runs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from radir_pacs import anatomy
+from radir_pacs import anatomy, query
 from radir_pacs.cli.output import bars
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.types import ImageKind
@@ -49,6 +49,7 @@ K = 5
 JUDGES = {"mined": "by reports", "true": "by true findings"}
 NAME, ABOVE, FULL = "name", "above", "trained"
 TITLES = {NAME: "never trained, by its name", ABOVE: "nearest trained region above", FULL: "trained"}
+MEASURED = Path(query.__file__).with_name("words_measured.json")
 COLUMNS = " | ".join(TITLES.values())
 
 
@@ -185,6 +186,26 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
         mean = {who: Resampled.average([part[who] for part in parts]) for who in parts[0]}
         rows.append({"withheld": withheld, "phrase": "mean", "phrases": len(parts), **_figures(mean)})
     return rows
+
+
+def beside_answers(found: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What the service says beside an answer to a question in words, of the figures on the page."""
+    judged = found["regions"]["true"]
+    means = [row for row in found["phrases"] if row["phrase"] == "mean"]
+
+    def said(who: str) -> str:
+        values = sorted(row[who]["value"] for row in means)
+        return f"{values[0]:.3f} to {values[-1]:.3f}"
+
+    return {
+        "region": {
+            "found": f"{judged[NAME]['recall']:.3f}",
+            "above": f"{judged[ABOVE]['recall']:.3f}",
+            "trained": f"{judged[FULL]['recall']:.3f}",
+            "chance": f"{judged[NAME]['random']:.3f}",
+        },
+        "finding": {"found": said(NAME), "trained": said(FULL), "chance": "0.5"},
+    }
 
 
 def _figures(found: Mapping[str, Resampled]) -> dict[str, Any]:
@@ -340,6 +361,7 @@ def main() -> None:
         "phrases": by_phrase(partial, full, exam),
     }
     print(f"{results.write(args.out, 'unseen', found, written(found))} written")
+    MEASURED.write_text(json.dumps(beside_answers(found), indent=4) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
