@@ -40,10 +40,13 @@ def vectors_in_words(bundle: Bundle, kept: Sequence[KeptTokens], text: str) -> F
     Raises BadInput.
     """
     network = reader_of(bundle)
-    raw = network.head.raw(_features(network, bundle, kept, text))
+    return centred(network, network.head.raw(_features(network, bundle, kept, text)))[:, 0].numpy()
+
+
+def centred(network: RadirNetwork, raw: Tensor) -> Tensor:
+    """Unit vectors [n, q, dim] of raw answers to q texts, measured from the mean and spread of these n."""
     mean = raw.mean(0)
-    found: F32 = network.head.measured_from(mean, spread(raw, mean), raw)[1][:, 0].numpy()
-    return found
+    return network.head.measured_from(mean, spread(raw, mean), raw)[1]
 
 
 @torch.inference_mode()
