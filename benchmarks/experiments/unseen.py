@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import results
-from radir_pacs import anatomy, query
+from radir_pacs import anatomy
 from radir_pacs.cli.output import bars
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.types import ImageKind
@@ -36,7 +36,7 @@ from radir_training.learning.recipe import OURS, Recipe
 from radir_training.learning.train import Step, Training, measured, train
 from radir_training.learning.training_set import phrase
 
-from . import word_queries
+from . import word_queries, words_measured
 from .auc import auc
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
@@ -49,7 +49,6 @@ K = 5
 JUDGES = {"mined": "by reports", "true": "by true findings"}
 NAME, ABOVE, FULL = "name", "above", "trained"
 TITLES = {NAME: "never trained, by its name", ABOVE: "nearest trained region above", FULL: "trained"}
-MEASURED = Path(query.__file__).with_name("words_measured.json")
 COLUMNS = " | ".join(TITLES.values())
 
 
@@ -186,26 +185,6 @@ def by_phrase(partial: Bundle, full: Bundle, exam: StudySet) -> list[dict[str, A
         mean = {who: Resampled.average([part[who] for part in parts]) for who in parts[0]}
         rows.append({"withheld": withheld, "phrase": "mean", "phrases": len(parts), **_figures(mean)})
     return rows
-
-
-def beside_answers(found: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """What the service says beside an answer to a question in words, of the figures on the page."""
-    judged = found["regions"]["true"]
-    means = [row for row in found["phrases"] if row["phrase"] == "mean"]
-
-    def said(who: str) -> str:
-        values = sorted(row[who]["value"] for row in means)
-        return f"{values[0]:.3f} to {values[-1]:.3f}"
-
-    return {
-        "region": {
-            "found": f"{judged[NAME]['recall']:.3f}",
-            "above": f"{judged[ABOVE]['recall']:.3f}",
-            "trained": f"{judged[FULL]['recall']:.3f}",
-            "chance": f"{judged[NAME]['random']:.3f}",
-        },
-        "finding": {"found": said(NAME), "trained": said(FULL), "chance": "0.5"},
-    }
 
 
 def _figures(found: Mapping[str, Resampled]) -> dict[str, Any]:
@@ -361,7 +340,7 @@ def main() -> None:
         "phrases": by_phrase(partial, full, exam),
     }
     print(f"{results.write(args.out, 'unseen', found, written(found))} written")
-    MEASURED.write_text(json.dumps(beside_answers(found), indent=4) + "\n", encoding="utf-8")
+    words_measured.renew(args.out)
 
 
 if __name__ == "__main__":

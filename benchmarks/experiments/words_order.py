@@ -4,7 +4,7 @@
 
 Judges the starter of radiographs on synthetic patients: each region by its own vectors, by those of the region above,
 and by words, read by the text encoder: its name and other words, over all cases and, as at serving, over those most
-alike in the region above. Writes words-order.json and words-order.md.
+alike in the region above. Writes words-order.json, words-order.md, and what the service says of them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import batches
 from radir_training.evaluation.measures import KS, Question, lines, score
 from radir_training.evaluation.resample import Bootstrap, Resampled
+
+from . import words_measured
 
 SEED, K = 2, 5
 CASES = Settings().words_cases
@@ -182,6 +184,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     exam = phantom_set(network.config, ImageKind.CXR, patients=args.patients, seed=SEED, cache=cache)
     found = {"model": bundle.model_id, "patients": args.patients, "images": len(exam), **judged(bundle, exam)}
     print(f"{results.write(args.out, 'words-order', found, written(found))} written")
+    words_measured.renew(args.out)
 
 
 if __name__ == "__main__":

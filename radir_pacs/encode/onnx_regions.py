@@ -50,7 +50,7 @@ def by_region(content: bytes, features: Features, *, prefix: int, shape: Sequenc
     places = np.stack([place(key, grid) for key in keys])
     cells = places.shape[1]
     pad = ((0, 0), (prefix, 0))
-    constants = {
+    constants: dict[str, np.ndarray[Any, Any]] = {
         "places": np.pad(places, pad).astype(np.float32),
         "everywhere": np.pad(np.full_like(places, 1 / cells), pad).astype(np.float32),
         "lateral": np.array(VIEWS.index("lateral"), np.int64),

@@ -9,11 +9,11 @@ from radir_pacs.similar_cases import Notice, NoticeCode
 
 def remarks(answering: Answering) -> tuple[Notice, ...]:
     """Those on the study's encoding and on the model that made it."""
-    notes = map(_of_image, answering.encoding.warnings)
+    notes = map(of_image, answering.encoding.warnings)
     return (*notes, *_partly(answering), *_intended_use(answering))
 
 
-def _of_image(note: ImageNote) -> Notice:
+def of_image(note: ImageNote) -> Notice:
     return Notice(code=NoticeCode.IMAGE, values={**note.values, "note": note.code})
 
 

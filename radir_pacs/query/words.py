@@ -87,8 +87,8 @@ class WordOrder:
             asked = [own[0], *(kept[label] for label in with_tokens.labels.tolist())]
             with_tokens = replace(with_tokens, scores=self._scores(encoding.model_id, asked, words))
         order = np.lexsort((with_tokens.labels, -with_tokens.scores))
-        values = {"words": words.text, "count": len(rows), "region": part.partition.region, **measured(words.of)}
-        notices = [Notice(code=_CODES[words.of], values=values)]
+        about: dict[str, str | float] = {"words": words.text, "count": len(rows), "region": part.partition.region}
+        notices = [Notice(code=_CODES[words.of], values={**about, **measured(words.of)})]
         if missing:
             notices.append(Notice(code=NoticeCode.WITHOUT_TOKENS, values={"count": missing}))
         whole = part.partition.candidates(part.selection) <= len(rows)

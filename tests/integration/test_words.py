@@ -46,7 +46,8 @@ class House:
 
     def asked(self, text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more: Any) -> SimilarCaseList:
         words = Words(text=text, of=of)
-        query = Query(**({"study_uid": f"2.25.{study}", "region": "left_lung", "words": words} | more))
+        given: dict[str, Any] = {"study_uid": f"2.25.{study}", "region": "left_lung", "words": words}
+        query = Query(**(given | more))
         searcher = Searcher(self.catalogue, self.settings)
         try:
             return searcher.similar(query, TESTER)

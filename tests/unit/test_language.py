@@ -24,7 +24,7 @@ from radir_pacs.web import language
 TEMPLATES = Path(web_package.__file__).parent / "templates"
 GERMAN = language.language("de")
 MEASURED = {"count": 2, "widest_mm": 7.25, "every": 3, "degrees": 17.4, "field_mm": 400.0, "covered_mm": 99.6}
-ASKED = {"words": "outer third of the left lung", "count": 40, "region": "left_lung"}
+ASKED: dict[str, str | float] = {"words": "outer third of the left lung", "count": 40, "region": "left_lung"}
 NOTICES = [
     Notice(code=NoticeCode.TOO_FEW_CASES, values={"asked": "left_lower_lobe", "answered": "left_lung"}),
     Notice(code=NoticeCode.NOT_A_REGION_OF_THE_MODEL, values={"asked": "left_lower_lobe", "answered": "left_lung"}),
