@@ -24,7 +24,7 @@ def written(found: Mapping[str, Any]) -> str:
     """The Markdown page."""
     seeds = ", ".join(map(str, found["seeds"]))
     told = [name for name, figures in found["pairs"].items() if _low(figures[REGION]) > _high(figures[ZONE_PIXELS])]
-    not_told = [name for name, figures in found["pairs"].items() if _low(figures[REGION]) <= found["chance"]]
+    above = [name for name, figures in found["pairs"].items() if _low(figures[REGION]) > found["chance"]]
     better_whole = [name for name, figures in found["pairs"].items() if _low(figures[WHOLE]) > _high(figures[REGION])]
     lines = [
         "# Confusable conditions",
@@ -41,7 +41,7 @@ def written(found: Mapping[str, Any]) -> str:
         *table(found),
         "",
         "By pairwise accuracy, the region's vectors lie above the pixels of the region with parted intervals for "
-        f"{_listed(told)}; they do not lie above chance with the whole interval for {_listed(not_told)}. The whole "
+        f"{_listed(told)}, and above chance with the whole interval for {_listed(above)}. The whole "
         f"chest's vectors lie above them with parted intervals for {_listed(better_whole)}: nobody here has another "
         "finding that would distract, and an effusion belongs to the pleura more than to a zone of the lung.",
         "",

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.experiments import pooled_features
 from radir_pacs import anatomy
 from radir_pacs.cli import main
-from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing
+from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing, default_bundles
 from radir_pacs.encode.external import ExternalNetwork
 from radir_pacs.encode.import_model import ImportRequest, import_model
-from radir_pacs.encode.network import VIEWS
+from radir_pacs.encode.network import VIEWS, RadirNetwork
 from radir_pacs.encode.onnx_regions import Features
 from radir_pacs.encode.places import place
 from radir_pacs.errors import BundleRefused
@@ -164,3 +165,15 @@ def test_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["features"] == "tokens"
     assert [region.key for region in Bundle.load(tmp_path / "model").regions] == list(KEYS)
+
+
+def test_an_efficientnet_exported_here_gives_each_region_what_the_starter_sees_there(tmp_path: Path) -> None:
+    starter = Bundle.load(default_bundles()[ImageKind.CXR])
+    assert isinstance(starter.network, RadirNetwork) and starter.network.appearance is not None
+    keys = ("chest", *starter.network.appearance.keys[:4])
+    bundle = pooled_features.imported(starter, keys, tmp_path)
+    image = torch.randn(1, 1, *starter.preprocessing.shape, generator=torch.Generator().manual_seed(4))
+    rows, view = torch.arange(len(keys)), torch.tensor([0])
+    found = bundle.network(image, view, ImageKind.CXR, bundle.queries(), rows).vectors[0, 1:].numpy()
+    seen = starter.network.appearance.features(image, torch.tensor([False]))[0, :4].numpy()
+    assert np.allclose(found, seen / np.linalg.norm(seen, axis=1, keepdims=True), atol=1e-4)
