@@ -22,7 +22,7 @@ from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.encode.folder import ENCODER
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.models import Registry
 from radir_pacs.query.ranking import Part, Ranked, ranked
 from radir_pacs.similar_cases import Notice, NoticeCode, Words, WordsOf
@@ -122,12 +122,15 @@ class WordOrder:
         return alike
 
     def _bundle(self, model_id: str) -> Bundle:
-        """The model, loaded when it is first asked. Raises BundleRefused."""
+        """The model, loaded when it is first asked. Raises BadInput where this machine has no copy of it."""
         from radir_pacs.encode import Bundle  # brings torch
 
         if model_id not in self._loaded:
             registry = Registry(self._catalogue, self._settings)
-            bundle = Bundle.load(registry.folder(registry.get(model_id)))
+            try:
+                bundle = Bundle.load(registry.folder(registry.get(model_id)))
+            except (BundleRefused, OSError):
+                raise BadInput(f"{model_id} cannot be asked in words: its bundle is not on this machine") from None
             others = {key: held for key, held in self._loaded.items() if held.kind is not bundle.kind}
             self._loaded = {**others, model_id: bundle}
         return self._loaded[model_id]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
@@ -214,3 +215,11 @@ def test_over_dicomweb(house: House, serve: Callable[..., Web]) -> None:
         refused = web.get("/studies/2.25.1/similar", "application/dicom+json", params={**ask, **wrong})
         assert refused.status_code == 400, wrong
     assert web.get("/studies/2.25.1/similar", "application/dicom", params=ask).status_code == 400
+
+
+def test_a_machine_without_the_bundle_says_so(house: House) -> None:
+    shutil.rmtree(house.settings.home / "models")
+    with pytest.raises(BadInput, match="is not on this machine"):
+        house.asked()
+    plain = house.asked(words=None)
+    assert len(plain.cases) == 10, "a region needs no network"
