@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -21,9 +24,12 @@ from radir_pacs.delivery.report import report_of
 from radir_pacs.encode import Bundle, Encoder
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.encode.tokens import encoder_id
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, EngineEmptied, IndexRefused, NotReady
+from radir_pacs.index import Partition
 from radir_pacs.models import Registry
 from radir_pacs.query import Searcher
+from radir_pacs.query import words as words_module
+from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.words import LEAST_CASES, measured
 from radir_pacs.scopes import Scope
 from radir_pacs.similar_cases import Filters, NoticeCode, Query, SimilarCaseList, WeightedRegion, Words, WordsOf
@@ -46,14 +52,21 @@ class House:
     tokens: dict[str, np.ndarray[Any, np.dtype[np.float16]]]
 
     def asked(self, text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more: Any) -> SimilarCaseList:
-        words = Words(text=text, of=of)
-        given: dict[str, Any] = {"study_uid": f"2.25.{study}", "region": "left_lung", "words": words}
-        query = Query(**(given | more))
+        with self.searcher() as searcher:
+            return searcher.similar(query(text, of, study, **more), TESTER)
+
+    @contextmanager
+    def searcher(self) -> Iterator[Searcher]:
         searcher = Searcher(self.catalogue, self.settings)
         try:
-            return searcher.similar(query, TESTER)
+            yield searcher
         finally:
             searcher.close()
+
+
+def query(text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more: Any) -> Query:
+    given: dict[str, Any] = {"study_uid": f"2.25.{study}", "region": "left_lung", "words": Words(text=text, of=of)}
+    return Query(**(given | more))
 
 
 @pytest.fixture
@@ -223,3 +236,91 @@ def test_a_machine_without_the_bundle_says_so(house: House) -> None:
         house.asked()
     plain = house.asked(words=None)
     assert len(plain.cases) == 10, "a region needs no network"
+
+
+class Held:
+    """Readings of image tokens, which wait for ``go``. ``read``: how many cases each asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue) -> None:
+        self.began, self.go, self.read = threading.Event(), threading.Event(), list[int]()
+        self._real = catalogue.image_tokens.of_encodings
+        monkeypatch.setattr(catalogue.image_tokens, "of_encodings", self._of_encodings)
+
+    def _of_encodings(self, encoder: str, ids: Sequence[int]) -> dict[int, KeptTokens]:
+        self.read.append(len(ids))
+        self.began.set()
+        assert self.go.wait(60)
+        return self._real(encoder, ids)
+
+
+def test_a_second_question_in_words_is_not_kept_waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "WAIT_S", 0.05)
+    monkeypatch.setattr(words_module, "BATCH", 8)
+    threads: list[tuple[int, str]] = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.append((n, threading.current_thread().name)))
+    expected = house.asked(limit=40)
+    held = Held(monkeypatch, house.catalogue)
+    with house.searcher() as searcher, ThreadPoolExecutor(1) as other:
+        first = other.submit(searcher.similar, query(limit=40), TESTER)
+        assert held.began.wait(60)
+        with pytest.raises(NotReady, match="other questions in words"):
+            searcher.similar(query(), TESTER)
+        assert searcher.similar(query(words=None), TESTER).cases, "a region is asked meanwhile"
+        held.go.set()
+        assert [case.study.study_uid for case in first.result(60).cases] == [c.study.study_uid for c in expected.cases]
+        assert searcher.similar(query(), TESTER).cases, "and words afterwards"
+    assert max(held.read) == 8, "tokens are held a batch at a time"
+    assert {n for n, _ in threads} == {house.settings.torch_threads}
+    assert all(name.startswith("words") for _, name in threads), "in the one thread that computes"
+
+
+def test_more_than_a_few_do_not_even_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "WAIT_S", 60.0)
+    with house.searcher() as searcher:
+        while searcher._words._places.acquire(blocking=False):
+            pass
+        held = Held(monkeypatch, house.catalogue)
+        with pytest.raises(NotReady, match="other questions in words"):
+            searcher.similar(query(), TESTER)
+    assert held.read == []
+
+
+def test_a_question_in_words_does_not_outlive_the_searcher(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "BATCH", 8)
+    held = Held(monkeypatch, house.catalogue)
+    with house.searcher() as searcher, ThreadPoolExecutor(2) as others:
+        asked = others.submit(searcher.similar, query(), TESTER)
+        assert held.began.wait(60)
+        others.submit(searcher._words.close)
+        assert searcher._words._closing.wait(60)
+        held.go.set()
+        with pytest.raises(NotReady, match="ends"):
+            asked.result(60)
+    assert held.read == [8]
+
+
+def test_an_index_that_is_lost_is_filled_anew_for_words_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[IndexRefused] = []
+    monkeypatch.setattr(Partitions, "lost", lambda self, partition, error: lost.append(error))
+
+    def emptied(self: Partition, *asked: object) -> None:
+        raise EngineEmptied("nothing is there", (self.model_id, self.region))
+
+    monkeypatch.setattr(Partition, "search", emptied)
+    with pytest.raises(NotReady, match="filled anew"):
+        house.asked()
+    assert len(lost) == 1
+
+
+def test_a_study_to_which_an_image_came_late_is_still_asked_about(house: House) -> None:
+    before = house.asked(limit=40)
+    add(house.catalogue, header(1, number=2, patient_sex="F", study_date=date(2020, 1, 1)))
+    assert house.catalogue.image_tokens.of(encoder_id(house.bundle) or "", ["2.25.1"]) == (), (
+        "of the study as it is now"
+    )
+    after = house.asked(limit=40)
+    assert [case.study.study_uid for case in after.cases] == [case.study.study_uid for case in before.cases]
+
+
+def test_a_finding_is_looked_for_whether_or_not_the_studys_own_tokens_are_kept(house: House) -> None:
+    assert len(house.asked("cavity", WordsOf.FINDING, WITHOUT, limit=40).cases) == COUNT
