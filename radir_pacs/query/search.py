@@ -147,7 +147,13 @@ class Searcher:
                     notices += said_of_words
         with _stage("show"):
             owners, said = self._catalogue.questions.shown(
-                found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
+                found.labels,
+                query.study_uid,
+                query.filters,
+                caller=caller,
+                region=primary,
+                model_id=encoding.model_id,
+                words_of=query.words.of if query.words is not None else None,
             )
         findings = findings_of({query.study_uid: asked.question.said, **said} if asked.question.said else said)
         cases: list[SimilarCase] = []

@@ -15,8 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
+from flask import Response
 
+from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings
@@ -34,6 +37,7 @@ from radir_pacs.query.words import LEAST_CASES, measured
 from radir_pacs.scopes import Scope
 from radir_pacs.similar_cases import Filters, NoticeCode, Query, SimilarCaseList, WeightedRegion, Words, WordsOf
 from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
+from radir_pacs.web.dicomweb.json_model import warn
 from tests.catalogue_material import TESTER, add, header
 from tests.integration.conftest import Web
 from tests.model_material import seeded_bundle
@@ -190,8 +194,8 @@ def test_a_site_can_turn_words_off(house: House) -> None:
 
 
 def test_words_are_of_one_region_and_have_bounds() -> None:
-    for wrong in ("", "  ", "x" * 201):
-        with pytest.raises(ValueError, match="1 to 200 characters"):
+    for wrong in ("", "  ", "x" * 201, "left\0lung", "left\x1b[2Jlung", "left\nlung", "left\u202elung"):
+        with pytest.raises(ValueError, match="1 to 200 printable characters"):
             Words(text=wrong)
     with pytest.raises(ValueError, match="one region"):
         Query(study_uid="1", region="chest", also=(WeightedRegion(key="heart"),), words=Words(text=TEXT))
@@ -224,10 +228,58 @@ def test_over_dicomweb(house: House, serve: Callable[..., Web]) -> None:
     assert f"'{TEXT}'" in said and measured(WordsOf.REGION)["found"] in said
     finding = {**ask, "words": "cavity", "wordsof": "finding", "anatomy": "left lung"}
     assert web.get("/studies/2.25.1/similar", "application/dicom+json", params=finding).status_code == 200
-    for wrong in ({"wordsof": "mood"}, {"words": "x" * 201}, {"anatomy": "heart,left lung"}):
+    unfit = {"words": "outer\0\v\x1b third"}
+    for wrong in ({"wordsof": "mood"}, {"words": "x" * 201}, unfit, {"anatomy": "heart,left lung"}):
         refused = web.get("/studies/2.25.1/similar", "application/dicom+json", params={**ask, **wrong})
         assert refused.status_code == 400, wrong
-    assert web.get("/studies/2.25.1/similar", "application/dicom", params=ask).status_code == 400
+
+
+def test_what_is_of_a_region_is_refused_before_anything_is_searched(house: House, serve: Callable[..., Web]) -> None:
+    web = serve(models=house.settings.models, home=house.settings.home)
+    ask = {"words": TEXT}
+    answers = [
+        web.get("/studies/2.25.1/similar", "application/dicom", params=ask),
+        requests.post(f"{web.base}/studies/2.25.1/similar", params=ask, timeout=30),
+        requests.get(f"{web.root}/api/studies/2.25.1/similar", params=ask, timeout=30),
+        requests.post(f"{web.root}/api/studies/2.25.1/report", params=ask, timeout=30),
+    ]
+    assert [answer.status_code for answer in answers] == [400] * 4
+    assert all("in words" in answer.text for answer in answers)
+    assert house.catalogue.audit.events(event=AuditEvent.ASKED) == (), "nobody was shown a case"
+
+
+def test_the_trail_tells_a_question_in_words_from_one_about_the_region(house: House) -> None:
+    house.asked()
+    house.asked("mass", WordsOf.FINDING)
+    house.asked(words=None)
+    details = [event.detail for event in house.catalogue.audit.events(event=AuditEvent.ASKED)]
+    assert [detail.get("words_of") for detail in details] == [None, "finding", "region"]
+    assert TEXT not in json.dumps([dict(detail) for detail in details]), "what was typed may name somebody"
+
+
+def test_no_control_character_reaches_a_warning() -> None:
+    response = Response()
+    warn(response, "http://here", "a\0b\x1bc\x7fd\r\ne\x85f")
+    assert response.headers["Warning"] == "299 http://here: a b c d  e?f"
+
+
+def test_a_bundle_that_was_altered_is_not_told_as_missing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    real = Bundle.load
+    monkeypatch.setattr(Bundle, "load", lambda folder: read.append(folder) or real(folder))
+    [weights] = (house.settings.home / "models").rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\x7f" * 4)
+    with house.searcher() as searcher:
+        for _ in range(2):
+            with pytest.raises(BadInput, match="is altered or cannot be read"):
+                searcher.similar(query(), TESTER)
+    assert len(read) == 1, "a large file is not hashed for every question"
+
+
+def test_few_kept_tokens_are_no_fault_of_the_filters(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "LEAST_CASES", COUNT)
+    with pytest.raises(BadInput, match=f"kept of {COUNT - 1} of the {COUNT} here: ask for a region"):
+        house.asked()
 
 
 def test_a_machine_without_the_bundle_says_so(house: House) -> None:
