@@ -266,7 +266,12 @@ def test_no_control_character_reaches_a_warning() -> None:
 def test_a_bundle_that_was_altered_is_not_told_as_missing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     real = Bundle.load
-    monkeypatch.setattr(Bundle, "load", lambda folder: read.append(folder) or real(folder))
+
+    def load(folder: Path) -> Bundle:
+        read.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(Bundle, "load", load)
     [weights] = (house.settings.home / "models").rglob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-4] + b"\x7f" * 4)
     with house.searcher() as searcher:
