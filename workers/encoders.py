@@ -49,7 +49,7 @@ class Encoders:
             return
         self._looked_s = self._clock_s()
         self._renew()
-        gone = set(list(self._encoders)) - self._kept.keys()  # a copy in one step: a model may be loaded beside this
+        gone = set(self._encoders) - self._kept.keys()  # a copy in one step: a model may be loaded beside this
         for model_id in gone:
             del self._encoders[model_id]
             log.info("a model left the memory", extra={"model": model_id})

@@ -290,7 +290,11 @@ def test_a_model_is_shadowed_promoted_and_rolled_back_with_reasons(
     done = send(client, f"/admin/models/{second}/promote", f"/admin/models/{second}/promote", reason="better")
     assert "It answers from the next question on" in see(client, done.headers["Location"])
     see(client, "/admin/models")
-    send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse on portables")
+    asked = see(client, "/admin/rollback/cxr")
+    assert f'name="instead_of" value="{second}"' in asked
+    stale = send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse", instead_of=first)
+    assert stale.status_code == 409, "another model serves than the form that was sent shows"
+    send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse on portables", instead_of=second)
     serving = catalogue.models.serving(ImageKind.CXR)
     assert serving is not None and serving.model_id == first
     last = registry.history()[-1]

@@ -57,7 +57,7 @@ class GatePlan:
     most_loss: float = 0.02
     k: int = 5
     least_queries: int = 20
-    false_refusal: float = 0.05
+    false_refusal: float = 0.2
     most_latency: float = 1.25
     most_memory: float = 1.25
 
