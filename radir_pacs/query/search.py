@@ -224,7 +224,7 @@ class Searcher:
     def _ask(self, query: Query, model_id: str | None = None) -> _Asked:
         """What the catalogue knows of the query, and its news taken into what is open."""
         region = anatomy.region(query.region)
-        readings = self._partitions.readings(region.key)
+        readings = self._partitions.readings(_may_answer(query))
         filters = query.filters
         looks_at_cases = filters.restrict or filters.finding is not None or query.after is not None
         question = self._catalogue.questions.ask(
@@ -348,6 +348,12 @@ class Searcher:
 def _stage(name: str) -> Iterator[None]:
     with metrics.timed(metrics.SEARCH_SECONDS, name), traces.start(name):
         yield
+
+
+def _may_answer(query: Query) -> set[str]:
+    """Each region that is asked for, and those around it, which answer where it has too few cases."""
+    asked = [anatomy.region(wanted.key) for wanted in query.regions]
+    return {region.key for own in asked for region in (own, *anatomy.ancestors(own.key))}
 
 
 def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark:
