@@ -169,8 +169,8 @@ def page(told: dict[str, Any]) -> str:
         "of queries whose region is abnormal, mean of the regions; the paired difference with its 95 % bootstrap "
         "interval over patients. A starter that stands near random on a collection has little to lose there, and a "
         "challenger that does not pass it has learned nothing that these notes can show. Nothing of this training was "
-        "chosen by these images; where and how much the starter's backbone counts was chosen with cxr_cohen, and half of "
-        "cxr_nih_more has scaled it.",
+        "chosen by these images; where and how much the starter's backbone counts was chosen with cxr_cohen, and half "
+        "of cxr_nih_more has scaled it.",
     ]
     for name, found in told.items():
         rows = [
@@ -197,6 +197,8 @@ def page(told: dict[str, Any]) -> str:
         enough = found["images"] * (FOLDS - 1) / FOLDS
         if left := [_name(order) for order in ORDERS if order not in done and order.reports < enough]:
             parts.append(f"Not measured: {'; '.join(left)}.")
+    for name in sorted(COLLECTIONS.keys() - told.keys()):
+        parts += [f"## {name}", "Not measured."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -206,15 +208,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--collections", default=",".join(COLLECTIONS), metavar="NAMES")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--page-only", action="store_true", help="measure nothing: the page of what is measured so far")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the page is written, such as docs/results")
     args = parser.parse_args(arguments)
     args.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
     starter, kept = Bundle.load(default_bundles()[ImageKind.CXR]), args.work / FIGURES
     told: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    names = [] if args.page_only else args.collections.split(",")
     collections = [
-        Collection(name, hospital(args.data / name, args.work, starter), starter, args.work)
-        for name in args.collections.split(",")
+        Collection(name, hospital(args.data / name, args.work, starter), starter, args.work) for name in names
     ]
     for order in ORDERS:
         for collection in collections:
