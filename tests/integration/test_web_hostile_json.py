@@ -68,7 +68,8 @@ def changed(body: Any, path: tuple[Any, ...], value: Any) -> Any:
     return made
 
 
-def send(client: FlaskClient, path: str, text: str) -> None:
+def send(client: FlaskClient, path: str, text: str) -> int:
+    """Status of the answer, which has the one shape."""
     kind, data = "application/json", text.encode("utf-8", "surrogatepass")
     if path.startswith("/fhir"):
         kind = "application/fhir+json"
@@ -79,14 +80,15 @@ def send(client: FlaskClient, path: str, text: str) -> None:
     assert answer.status_code < 500, (path, text[:200], answer.text)
     if answer.status_code >= 400 and not path.startswith(("/fhir", "/dicom-web")):
         assert set(answer.json["error"]) >= {"code", "message"}  # type: ignore[index]
+    return answer.status_code
 
 
 @pytest.mark.parametrize("path", [path for path in BODIES if not path.startswith("/dicom-web")])
 def test_an_odd_value_in_each_place(client: FlaskClient, path: str) -> None:
-    send(client, path, json.dumps(BODIES[path]))
+    assert send(client, path, json.dumps(BODIES[path])) in (200, 201, 204)
     for place in places(BODIES[path]):
         for odd in ODD:
-            send(client, path, json.dumps(changed(BODIES[path], place, odd)))
+            assert send(client, path, json.dumps(changed(BODIES[path], place, odd))) < 500
 
 
 @settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
@@ -96,7 +98,7 @@ def test_other_values_in_some_places(client: FlaskClient, data: st.DataObject) -
         value = body
         for _ in range(data.draw(st.integers(1, 2))):
             value = changed(value, data.draw(st.sampled_from(places(value))), data.draw(VALUES))
-        send(client, path, json.dumps(value))
+        assert send(client, path, json.dumps(value)) < 500
 
 
 HARDLY = [
@@ -116,6 +118,5 @@ HARDLY = [
 @pytest.mark.parametrize("path", BODIES)
 def test_what_is_hardly_json(client: FlaskClient, path: str) -> None:
     for text in HARDLY:
-        send(client, path, text)
-        send(client, path, "[" + text + "]")
-    assert client.get("/health/live").status_code == 200
+        assert send(client, path, text) < 500
+        assert send(client, path, "[" + text + "]") < 500
