@@ -10,6 +10,8 @@ from enum import StrEnum
 from radir_pacs.scopes import Scope
 from radir_pacs.types import CatalogueStudy, ImageRef, Region
 
+WORDS_CHARACTERS = 200  # of a question in words
+
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
@@ -62,6 +64,25 @@ class WeightedRegion:
             raise ValueError("a weight is from 0.001 to 1000")
 
 
+class WordsOf(StrEnum):
+    """What a question in words names: a place whose look is compared, or a finding (in a place) that is looked for."""
+
+    REGION = "region"
+    FINDING = "finding"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A question in words that no model needs to have been trained on. Raises ValueError for none or too many."""
+
+    text: str
+    of: WordsOf = WordsOf.REGION
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() or len(self.text) > WORDS_CHARACTERS:
+            raise ValueError(f"a question in words has 1 to {WORDS_CHARACTERS} characters")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PageMark:
     """Where a page of an answer ended: the next one begins behind it, whatever came or went meanwhile.
@@ -84,6 +105,8 @@ class Query:
 
     A page is counted off by ``offset``, among the cases that there are now, or begins behind a mark (``after``), among
     those that there were at the first page.
+
+    ``words``: the cases most alike in the region are ordered by them (`query.words`); one region, no mark.
     """
 
     study_uid: str
@@ -94,8 +117,11 @@ class Query:
     offset: int = 0
     after: PageMark | None = None
     filters: Filters = field(default_factory=Filters)
+    words: Words | None = None
 
     def __post_init__(self) -> None:
+        if self.words is not None and (self.also or self.after):
+            raise ValueError("in words one region is asked about, and a page is counted off by offset")
         if self.limit < 1 or self.offset < 0 or (self.offset and self.after):
             raise ValueError("limit is at least 1, offset at least 0, and none beside after")
 
@@ -128,6 +154,9 @@ class FindingNote:
 class SimilarCase:
     """One answer row. ``score`` is the cosine of the two region vectors, in [-1, 1]; rank counts from 1.
 
+    Of a question in words it is the cosine of the two answers to them, or how much the case says that the finding is
+    there, from 0 to 1.
+
     ``sop_uid`` and ``frame`` name the picture that shows the region that was answered. ``by_region``: the cosine
     in each of the answer's regions, whose weighted mean is the score.
     """
@@ -155,6 +184,9 @@ class NoticeCode(StrEnum):
     FILTER_IGNORED = "filter_ignored"  # keyword: a DICOM keyword
     FINDING_FILTERS = "finding_filters"  # finding: a concept; region: a key
     FINDING_DENIED = "finding_denied"  # finding: a concept; region: a key
+    WORDS_OF_A_REGION = "words_of_a_region"  # words; count of cases ordered; region: a key; figures of `query.words`
+    WORDS_OF_A_FINDING = "words_of_a_finding"  # as above
+    WITHOUT_TOKENS = "without_tokens"  # count of cases that cannot be asked in words
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks.experiments.real_images import joined
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, InvertedBottleneck
+from radir_pacs.encode.places import place
 from radir_pacs.types import ImageKind
 from radir_training.data.folder_set import folder_set
 from radir_training.data.picture_table import find_picture_table, picture_studies
@@ -23,7 +24,7 @@ from radir_training.data.statements import Mask
 from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import encoded
 from radir_training.evaluation.measures import F32, I64
-from radir_training.learning.backbone import fold, place, published
+from radir_training.learning.backbone import fold, published
 
 CXR, SIDE, PIXELS = ImageKind.CXR, 256, 64
 GRADES = Path(__file__).with_name("zone_grades.csv")

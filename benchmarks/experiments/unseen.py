@@ -5,7 +5,7 @@
 
 Trains one network on radiographs of synthetic patients with everything and one with the names below withheld (finished
 bundles in DIR are kept, and interrupted trainings resume from their checkpoint), and evaluates both on patients of
-another seed. Writes unseen.json and unseen.md. All figures come from these runs.
+another seed. Writes unseen.json and unseen.md, and what the service says of them. All figures come from these runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from radir_training.learning.recipe import OURS, Recipe
 from radir_training.learning.train import Step, Training, measured, train
 from radir_training.learning.training_set import phrase
 
-from . import word_queries
+from . import word_queries, words_measured
 from .auc import auc
 
 KIND, CONFIG = ImageKind.CXR, CONFIGS["tiny"]
@@ -340,6 +340,7 @@ def main() -> None:
         "phrases": by_phrase(partial, full, exam),
     }
     print(f"{results.write(args.out, 'unseen', found, written(found))} written")
+    words_measured.renew(args.out)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from radir_pacs.encode import Bundle
-from radir_pacs.encode.local_text import MISSING, UnreadText
-from radir_pacs.encode.network import RadirNetwork, spread
-from radir_pacs.errors import BadInput
+from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.encode.words import centred, reader_of
 from radir_training.data.studies import StudySet
 from radir_training.evaluation.embeddings import Progress, batches, check_fits
 from radir_training.evaluation.measures import F32
@@ -26,10 +25,8 @@ def vectors(bundle: Bundle, data: StudySet, names: Sequence[str], progress: Prog
 
     ``progress`` gets the number of images done. Raises BadInput.
     """
-    network = _reader(bundle)
-    raw = network.head.raw(_features(network, bundle, data, names, progress))
-    mean = raw.mean(0)
-    found: F32 = network.head.measured_from(mean, spread(raw, mean), raw)[1].numpy()
+    network = reader_of(bundle)
+    found: F32 = centred(network, network.head.raw(_features(network, bundle, data, names, progress))).numpy()
     return found
 
 
@@ -40,18 +37,9 @@ def presence(bundle: Bundle, data: StudySet, phrases: Sequence[str], progress: P
 
     ``progress`` gets the number of images done. Raises BadInput.
     """
-    network = _reader(bundle)
+    network = reader_of(bundle)
     logits: F32 = network.presence(_features(network, bundle, data, phrases, progress)).numpy()
     return logits
-
-
-def _reader(bundle: Bundle) -> RadirNetwork:
-    """The bundle's network, which must have a text encoder."""
-    if not isinstance(bundle.network, RadirNetwork):
-        raise BadInput(f"{bundle.model_id} is an imported model without a text encoder: it cannot be queried in words")
-    if isinstance(bundle.network.text, UnreadText):
-        raise BadInput(MISSING)
-    return bundle.network.eval()
 
 
 def _features(

@@ -16,7 +16,9 @@ from radir_pacs.errors import BadInput, NotFound, NotReady, PeerFailed, RoleMayN
 
 _PAUSE_S = 1.0
 _STUDY = "0020000D"
-_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')  # RFC 9111 5.5, as DICOMweb uses it
+_WARNING = re.compile(  # as RFC 7234 5.5 has it, or as PS3.18 8.3.4.4 words it: without quotes, after a colon
+    r'299 \S+ "((?:[^"\\]|\\.)*)"|299 \S+: (.*?)(?=, 299 \S+[: ]|\Z)'
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +62,27 @@ class Service:
         self._timeout_s = timeout_s
 
     def similar(
-        self, study_uid: str, region: str = "chest", limit: int = 10, *, wait_s: float = 0.0, **filters: str
+        self,
+        study_uid: str,
+        region: str = "",
+        limit: int = 10,
+        *,
+        words: str = "",
+        words_of: str = "region",
+        wait_s: float = 0.0,
+        **filters: str,
     ) -> Answer:
-        """The cases most like a study at a region in words. ``filters``: as docs/how-to/ask.md lists them.
+        """The cases most like a study at a region, by default the whole chest. ``filters``: docs/how-to/ask.md.
+
+        ``words``: any, also such as no model was trained on; they order the cases most alike in the region, by default
+        in the one they name. ``words_of``: whether they name a "region" or a "finding". ``Answer.warnings`` say what
+        that is worth.
 
         A study that is still being encoded is asked about for ``wait_s`` seconds. Raises BadInput, NotFound, NotReady,
         PeerFailed, SignInFailed without a valid token, RoleMayNot, TooManyRequests.
         """
-        wanted = {"anatomy": region, "limit": str(limit), **filters}
+        asked = {"words": words, "wordsof": words_of} if words else {}
+        wanted = {**({"anatomy": region} if region else {}), **asked, "limit": str(limit), **filters}
         until = time.monotonic() + wait_s
         while True:
             answer = self._ask(f"/studies/{study_uid}/similar", wanted)
@@ -80,7 +95,7 @@ class Service:
         return Answer(
             cases=tuple(_case(row) for row in rows),
             model_id=str(_private(rows[0], "model_id")) if rows else "",
-            warnings=tuple(re.sub(r"\\(.)", r"\1", said) for said in _WARNING.findall(warned)),
+            warnings=tuple(re.sub(r"\\(.)", r"\1", quoted) or plain for quoted, plain in _WARNING.findall(warned)),
         )
 
     def studies(self, **keys: str) -> list[Mapping[str, Any]]:

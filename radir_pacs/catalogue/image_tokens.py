@@ -28,6 +28,12 @@ class KeptImageTokens(CataloguePart):
             rows = run(connection, "kept_tokens", encoder=encoder, study_uids=list(study_uids)).fetchall()
         return tuple(map(_kept, rows))
 
+    def of_encodings(self, encoder: str, ids: Sequence[int]) -> dict[int, KeptTokens]:
+        """The tokens that these encodings were decoded from, by encoding id; missing where they are not kept."""
+        with self._database.transaction() as connection:
+            rows = run(connection, "kept_tokens_of_encodings", encoder=encoder, ids=list(ids)).fetchall()
+        return {row["id"]: _kept(row) for row in rows}
+
     def kept(self, encoder: str, study_uids: Sequence[str]) -> set[str]:
         """Which of these studies have tokens, of the study as it is now."""
         with self._database.transaction() as connection:

@@ -2448,6 +2448,13 @@ SELECT t.study_uid, t.encoder, t.series_uid, t.sop_uid, t.revision, t.kind, t.la
 FROM image_tokens AS t JOIN study AS s ON s.study_uid = t.study_uid AND s.revision = t.revision
 WHERE t.encoder = %(encoder)s AND t.study_uid = ANY(%(study_uids)s::text[]) ORDER BY t.study_uid;
 
+-- name: kept_tokens_of_encodings
+-- As kept_tokens, of the studies of some encodings; beside each its encoding.
+SELECT e.id, t.study_uid, t.encoder, t.series_uid, t.sop_uid, t.revision, t.kind, t.lateral_view AS lateral, t.count, t.tokens,
+    t.warnings, t.slices, t.chest
+FROM encoding AS e JOIN image_tokens AS t ON t.study_uid = e.study_uid AND t.revision = e.revision
+WHERE t.encoder = %(encoder)s AND e.id = ANY(%(ids)s::bigint[]) ORDER BY e.id;
+
 -- name: studies_with_tokens
 -- Which of some studies have image tokens under one encoder.
 SELECT t.study_uid FROM image_tokens AS t JOIN study AS s ON s.study_uid = t.study_uid AND s.revision = t.revision

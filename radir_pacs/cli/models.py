@@ -48,11 +48,23 @@ def _register_import(actions: argparse._SubParsersAction[argparse.ArgumentParser
         "import", help="make a bundle of an image encoder from elsewhere: ONNX, TorchScript or torch.export (.pt2)"
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="takes image float32 [1, 1, *shape] and, if it wants "
-                        "one, view int64 [1]; answers [1, regions, dim], or [1, dim] for the whole chest")  # fmt: skip
+                        "one, view int64 [1]; answers [1, regions, dim], [1, dim] for the whole chest, or "
+                        "--features")  # fmt: skip
     parser.add_argument("--kind", choices=[kind.lower() for kind in ImageKind], required=True, help="what it encodes")
     parser.add_argument("--name", required=True, help="its name, which begins the model's id")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder the bundle is written to")
-    parser.add_argument("--regions", metavar="KEYS", help="keys of regions in the order of its output, with commas")
+    parser.add_argument("--regions", metavar="KEYS", help="keys of regions in the order of its output, with commas; "
+                        "with --features: those that get a vector each")  # fmt: skip
+    parser.add_argument(
+        "--features",
+        choices=("vectors", "map", "tokens"),
+        default="vectors",
+        help="what it answers: vectors (default), a map [1, c, h, w] or tokens [1, n, c], of which each region gets "
+        "the mean and spread where it lies",
+    )
+    parser.add_argument(
+        "--prefix-tokens", type=int, default=0, metavar="N", help="tokens before those of places, as a class token"
+    )
     parser.add_argument(
         "--preprocessing", metavar="HOW", help="tiny, small, base or a JSON file: how an image is prepared (tiny)"
     )
@@ -206,6 +218,7 @@ def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
         raise BadInput("--slowest-s is a number of seconds above 0")
     from radir_pacs.encode import default_bundles
     from radir_pacs.encode.import_model import ImportRequest, import_model
+    from radir_pacs.encode.onnx_regions import Features
 
     kind = ImageKind(args.kind.upper())
     said = _json(args.manifest) if args.manifest else {}
@@ -222,6 +235,8 @@ def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
             slowest_s=args.slowest_s,
             threads=args.threads,
             trust_code=args.trust_code,
+            features=Features(args.features),
+            prefix_tokens=args.prefix_tokens,
         )
     except (TypeError, ValueError) as error:
         raise BadInput(f"{args.manifest or 'the command'}: {error}") from None

@@ -24,7 +24,8 @@ from radir_pacs.errors import BadInput
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
 from radir_pacs.reports import Severity, read_question
-from radir_pacs.similar_cases import Filters, FindingNote, Offer, Query, SimilarCaseList
+from radir_pacs.reports.typed import place_named
+from radir_pacs.similar_cases import Filters, FindingNote, Offer, Query, SimilarCaseList, Words, WordsOf
 
 _WIDE = 120  # columns at which whole UIDs fit beside the rest
 
@@ -32,7 +33,19 @@ _WIDE = 120  # columns at which whole UIDs fit beside the rest
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("similar", help="the cases most like a study, in a region")
     parser.add_argument("study", help="Study Instance UID")
-    parser.add_argument("--region", default="chest", help='for example "right lower lobe", RLL, "RUL consolidation"')
+    parser.add_argument("--region", help='for example "right lower lobe", RLL, "RUL consolidation"; default chest')
+    parser.add_argument(
+        "--words",
+        metavar="TEXT",
+        help="any words, also such as no model was trained on: they order the cases most alike in --region, by default "
+        'the region that they name ("outer third of the left lung")',
+    )
+    parser.add_argument(
+        "--words-of",
+        choices=list(WordsOf),
+        default=WordsOf.REGION,
+        help="what the words name: a place whose look is compared, or a finding that is looked for (default region)",
+    )
     parser.add_argument("--limit", type=int, default=None, help="how many cases")
     parser.add_argument("--modality", action="append", default=[], help="only these modalities (repeat)")
     parser.add_argument("--sex", action="append", default=[], choices=["M", "F", "O"], help="only these sexes")
@@ -50,13 +63,20 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     limit = settings.result_limit if args.limit is None else args.limit
     if not 1 <= limit <= settings.result_limit_max:
         raise BadInput(f"--limit is from 1 to {settings.result_limit_max}")
+    if args.words is not None and args.sr:
+        raise BadInput("--sr is for regions, not for --words")
     must_run(settings)
-    asked = read_question(args.region)
+    try:
+        words = None if args.words is None else Words(text=args.words, of=WordsOf(args.words_of))
+    except ValueError as error:
+        raise BadInput(f"--words: {error}") from None
+    asked = read_question(args.region or (place_named(words.text).name if words else "chest"))
     query = Query(
         study_uid=args.study,
         region=asked.region.key,
         limit=limit,
         filters=replace(_filters(args), finding=asked.affirmed),
+        words=words,
     )
     with Catalogue.open(settings) as catalogue:
         searcher = Searcher(catalogue, settings)
@@ -142,6 +162,7 @@ def as_json(answer: SimilarCaseList, offers: Sequence[Offer] = ()) -> dict[str, 
         "study": answer.query.study_uid,
         "region_asked": answer.region_asked.key,
         "region_answered": answer.region_answered.key,
+        "words": None if answer.query.words is None else asdict(answer.query.words),
         "model": answer.model_id,
         "generation": answer.generation,
         "as_of": answer.as_of.isoformat(),

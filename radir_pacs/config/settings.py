@@ -316,6 +316,14 @@ class Settings:
     )
     min_cases: int = setting(5, "A region with fewer cases than this is answered by its parent region.", low=1)
 
+    words_cases: int = setting(
+        200,
+        "Cases most alike in the region that a question in words puts into order, from their kept image tokens; 0"
+        " refuses such questions, for which a web process loads the network (about 300 MB).",
+        low=0,
+        high=1000,
+    )
+
     worker_processes: int = setting(
         1, "Processes that encode studies; one per GPU, since one keeps a GPU busy.", low=1, high=64
     )

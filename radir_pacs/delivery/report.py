@@ -14,6 +14,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.query_header import text
 from radir_pacs.dicom.stored_header import dataset_of
+from radir_pacs.errors import BadInput
 from radir_pacs.similar_cases import SimilarCaseList
 from radir_pacs.types import CatalogueStudy
 
@@ -21,7 +22,12 @@ from radir_pacs.types import CatalogueStudy
 def report_of(
     answer: SimilarCaseList, catalogue: Catalogue, settings: Settings, *, predecessor: Dataset | None = None
 ) -> Dataset:
-    """The SR of ``answer`` (see `similar_cases_sr`). Raises NotFound when an image was deleted meanwhile."""
+    """The SR of ``answer`` (see `similar_cases_sr`).
+
+    Raises NotFound when an image was deleted meanwhile, BadInput for an answer in words: its codes name regions.
+    """
+    if answer.query.words is not None:
+        raise BadInput("a structured report is of a region: ask without words, or for rows")
     from .structured_report import similar_cases_sr  # brings highdicom: half a second that most processes never need
 
     slices = dict.fromkeys(image.sop_uid for image in answer.query_images if image.sop_uid != answer.query_sop_uid)

@@ -1,9 +1,9 @@
 """The child process in which a stranger's model is opened for the first time; its parent is ``import_model``.
 
 Run by ``radir_pacs.confine`` with a task (JSON) and the administrator's consent (0 or 1), the model on standard input.
-The answer on standard output is a line of JSON, ``{"error": reason}`` or what was measured, and after it, for a
-conversion, an ONNX file. A child taken over by its model can answer any ONNX file, which is checked like any other, and
-nothing else: it gave up writing, sockets and processes before it read a byte.
+The answer on standard output is a line of JSON, ``{"error": reason}`` or what was measured; after it, for a conversion
+and for regions made of features, an ONNX file. A child taken over by its model can answer any ONNX file, which is
+checked like any other, and nothing else: it gave up writing, sockets and processes before it read a byte.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def main(confined: bool, arguments: list[str]) -> None:
         if task["do"] == "convert":
             onnx = _converted(content, task)
             _answer(answers, {"confined": confined}, onnx)
+        elif task["do"] == "pool":
+            _answer(answers, {}, _pooled(content, task))
         else:
             _answer(answers, _tried(content, task))
     except MemoryError:
@@ -112,6 +114,14 @@ def _compare(onnx: bytes, given: tuple[Any, ...], expected: Any) -> None:
     off = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
     if off > MOST_OFF:  # a NaN passes here and is refused by the trial, which says so
         raise ValueError(f"turned into ONNX it answers otherwise (off by {off:.2g}): export it as ONNX yourself")
+
+
+def _pooled(content: bytes, task: dict[str, Any]) -> bytes:
+    """The ONNX with a vector for each region in place of features. Raises ValueError."""
+    from radir_pacs.encode.onnx_regions import Features, by_region
+
+    features, shape = Features(task["features"]), tuple(task["shape"])
+    return by_region(content, features, prefix=int(task["prefix"]), shape=shape, keys=task["regions"])
 
 
 def _tried(content: bytes, task: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from .confined import GIVES_NO_MORE
 from .external import ExternalConfig, ExternalNetwork
 from .network import GLOBAL_REGION, view_index
 from .onnx_check import MISSING, MOST_ONNX_BYTES, check_onnx
+from .onnx_regions import Features
 from .preprocess import Preprocessing
 from .tokenizer import SPECIAL, Tokenizer
 
@@ -43,14 +44,19 @@ MOST_LINE_BYTES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class ImportRequest:
-    """What the file itself does not say. ``regions`` in the order of its output; ``training`` and ``metrics`` go to the
-    model card as they are. ``slowest_s``: seconds an image may take here with ``threads`` (0: torch's choice).
-    ``trust_code``: go on where this system cannot confine a program."""
+    """What the file itself does not say.
+
+    ``regions`` in the order of its output; or, of a model that answers ``features`` of places behind ``prefix_tokens``,
+    those whose vectors are made of them. ``training`` and ``metrics`` go to the model card as they are. ``slowest_s``:
+    seconds an image may take here with ``threads`` (0: torch's choice). ``trust_code``: go on where this system cannot
+    confine a program."""
 
     name: str
     kind: ImageKind
     preprocessing: Preprocessing
     regions: Sequence[Region]
+    features: Features = Features.VECTORS
+    prefix_tokens: int = 0
     training: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     slowest_s: float = 5.0
@@ -65,6 +71,10 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
     keys = [region.key for region in request.regions]
     if len(set(keys)) != len(keys) or GLOBAL_REGION not in keys:
         raise BundleRefused(f"the regions repeat one, or leave out {GLOBAL_REGION!r}, which answers for all others")
+    if request.features is not Features.VECTORS and (request.kind is not ImageKind.CXR or len(keys) < 2):
+        raise BundleRefused("features of places are served of radiographs, for regions that --regions names")
+    if request.prefix_tokens < 0:
+        raise BundleRefused("--prefix-tokens is a number of tokens")
     if file.stat().st_size > MOST_ONNX_BYTES:
         raise BundleRefused(f"{file.name} is larger than 2 GiB: store its weights in half precision")
     content = file.read_bytes()
@@ -85,6 +95,10 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
     except BundleRefused as error:
         raise BundleRefused(f"{file.name}: {error}") from None
     deadline_s = OPEN_S + TRIAL_RUNS * request.slowest_s
+    if request.features is not Features.VECTORS:
+        pool = {**task, "do": "pool", "features": request.features.value, "prefix": request.prefix_tokens}
+        said, content = _asked(file.name, content, pool, deadline_s, request.trust_code)
+        check_onnx(content)
     said, _ = _asked(file.name, content, {**task, "do": "try"}, deadline_s, request.trust_code)
     try:
         config = ExternalConfig(name=request.name, shape=request.preprocessing.shape, embedding_dim=int(said["dim"]))
@@ -101,7 +115,12 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
             ModelRegion(key=region.key, name=region.name, sided=region.laterality is not None)
             for region in request.regions
         ),
-        training={"imported_from": source, "seconds_per_image": seconds, **request.training},
+        training={
+            "imported_from": source,
+            "features": request.features.value,
+            "seconds_per_image": seconds,
+            **request.training,
+        },
         metrics=dict(request.metrics),
     )
 

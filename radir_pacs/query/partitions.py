@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
 from radir_pacs.config import Settings
@@ -119,11 +119,11 @@ class Partitions:
         if (model_id in self._unseen) != unseen:
             self._unseen = self._unseen | {model_id} if unseen else self._unseen - {model_id}
 
-    def readings(self, region: str) -> Readings:
-        """Those of the open partitions of a region, under every model, and of all open tables."""
+    def readings(self, regions: Collection[str]) -> Readings:
+        """Those of the open partitions of some regions, under every model, and of all open tables."""
         with self._lock:
             return Readings(
-                dict(self._tables), {place: entry for place, entry in self._open.items() if place[1] == region}
+                dict(self._tables), {place: entry for place, entry in self._open.items() if place[1] in regions}
             )
 
     def cases(self, model_id: str, *, is_fresh: bool) -> CaseTable:

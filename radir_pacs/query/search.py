@@ -22,15 +22,16 @@ from radir_pacs.errors import (
     Skipped,
     UnknownRegion,
 )
-from radir_pacs.image_notes import ImageNote
 from radir_pacs.index import Allowed, Partition, Selection, remove_open_marks
 from radir_pacs.query.explain import explained, findings_of
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.ranking import Part, Ranked, page_of
+from radir_pacs.query.remarks import remarks
 from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.query.shadow import ShadowQuestions
+from radir_pacs.query.words import WordOrder
 from radir_pacs.reports import affirming_path
 from radir_pacs.similar_cases import (
     AnsweredRegion,
@@ -89,6 +90,7 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
+        self._words = WordOrder(catalogue, settings)
         self._shadow = ShadowQuestions(catalogue, self._similar, share=settings.shadow_share)
 
     def index_check(self) -> IndexCheck:
@@ -132,7 +134,13 @@ class Searcher:
         as_of = datetime.now(UTC)
         seen = mark.seen if mark is not None else query.offset
         with _stage("search"):
-            found = self._found(parts, mark, seen, query.limit)
+            if query.words is None:
+                found = self._found(parts, mark, seen, query.limit)
+                among = min(place.candidates for place in places)
+            else:
+                self._words.check(query.words, encoding)
+                found, among, said_of_words = self._words.page_of(parts[0], encoding, query.words, seen, query.limit)
+                notices += said_of_words
         with _stage("show"):
             owners, said = self._catalogue.questions.shown(
                 found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
@@ -160,7 +168,7 @@ class Searcher:
                     by_region=tuple(by_part.tolist()),
                 )
             )
-        more = max(0, min(place.candidates for place in places) - seen - len(found.labels))
+        more = max(0, among - seen - len(found.labels))
         return SimilarCaseList(
             query=query,
             region_asked=asked.region,
@@ -171,12 +179,7 @@ class Searcher:
             exact=found.exact,
             cases=tuple(cases),
             more=more,
-            notices=(
-                *notices,
-                *(_of_image(note) for note in encoding.warnings),
-                *_partly(asked.answering),
-                *_intended_use(asked.answering),
-            ),
+            notices=(*notices, *remarks(asked.answering)),
             query_series_uid=encoding.series_uid,
             query_sop_uid=picture_of(encoding, primary).sop_uid,
             query_images=slices_of(encoding, primary),
@@ -184,7 +187,9 @@ class Searcher:
                 AnsweredRegion(asked=anatomy.region(wanted.key), answered=place.region, weight=wanted.weight)
                 for place, wanted in zip(places, query.regions, strict=True)
             ),
-            following=_following(asked, places, found, seen) if more and len(found.labels) else None,
+            following=_following(asked, places, found, seen)
+            if more and len(found.labels) and not query.words
+            else None,
         )
 
     def _found(self, parts: list[Part], mark: PageMark | None, seen: int, limit: int) -> Ranked:
@@ -224,7 +229,7 @@ class Searcher:
     def _ask(self, query: Query, model_id: str | None = None) -> _Asked:
         """What the catalogue knows of the query, and its news taken into what is open."""
         region = anatomy.region(query.region)
-        readings = self._partitions.readings(region.key)
+        readings = self._partitions.readings(_may_answer(query))
         filters = query.filters
         looks_at_cases = filters.restrict or filters.finding is not None or query.after is not None
         question = self._catalogue.questions.ask(
@@ -350,9 +355,17 @@ def _stage(name: str) -> Iterator[None]:
         yield
 
 
-def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark:
-    """Where the next page begins."""
+def _may_answer(query: Query) -> set[str]:
+    """Each region that is asked for, and those around it, which answer where it has too few cases."""
+    asked = [anatomy.region(wanted.key) for wanted in query.regions]
+    return {region.key for own in asked for region in (own, *anatomy.ancestors(own.key))}
+
+
+def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark | None:
+    """Where the next page begins; an order by words has only offsets."""
     mark = asked.query.after
+    if asked.query.words is not None:
+        return None
     return PageMark(
         model_id=asked.encoding.model_id,
         regions=tuple(place.region.key for place in places),
@@ -361,24 +374,3 @@ def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) ->
         label=int(found.labels[-1]),
         seen=seen + len(found.labels),
     )
-
-
-def _of_image(note: ImageNote) -> Notice:
-    return Notice(code=NoticeCode.IMAGE, values={**note.values, "note": note.code})
-
-
-def _partly(answering: Answering) -> list[Notice]:
-    """After a rollback, or a promotion below full coverage: studies that the model has yet to encode are not found."""
-    if answering.coverage >= 1:
-        return []
-    percent = int(100 * answering.coverage)
-    values: dict[str, str | int] = {"model": answering.encoding.model_id, "percent": percent}
-    return [Notice(code=NoticeCode.PARTLY_ENCODED, values=values)]
-
-
-def _intended_use(answering: Answering) -> list[Notice]:
-    """The intended use that the model's maker states: whoever reads an answer should know it."""
-    if not answering.intended_use:
-        return []
-    values: dict[str, str | int] = {"model": answering.encoding.model_id, "text": answering.intended_use}
-    return [Notice(code=NoticeCode.INTENDED_USE, values=values)]

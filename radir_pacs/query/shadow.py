@@ -58,8 +58,11 @@ class ShadowQuestions:
         self._looked_s = float("-inf")
 
     def offer(self, query: Query, answer: SimilarCaseList, took_s: float) -> None:
-        """A question was answered; at once, whatever becomes of it. Further pages are no questions of their own."""
-        if query.after is not None or query.offset or not answer.cases or self._chance() >= self._share:
+        """A question was answered; at once, whatever becomes of it. Further pages are no questions of their own, and
+        orders by words are not compared."""
+        if query.after is not None or query.offset or query.words is not None or not answer.cases:
+            return
+        if self._chance() >= self._share:
             return
         try:
             self._queue.put_nowait(_Answered(query, answer, took_s))

@@ -73,6 +73,11 @@ def read_question(text: str, kind: ImageKind | None = None) -> Typed:
         return read
 
 
+def place_named(text: str, kind: ImageKind | None = None) -> Region:
+    """The region that the longest run of words in a text names; where none does, the root."""
+    return _longest_place(text[:TYPED_CHARACTERS], kind) or anatomy.region(anatomy.ROOT)
+
+
 def _slips(text: str) -> bool:
     """Whether a word is one typing error away from a side ("rigth"), which would be silently dropped."""
     return any(_is_slip(word, side) for word in re.findall(r"[a-z]+", text.lower()) for side in _SIDES)

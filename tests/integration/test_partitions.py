@@ -166,13 +166,13 @@ def test_partitions_leave_by_least_use_when_the_memory_is_used_up(archive: Catal
     partitions = Partitions(archive, replace(settings, index_memory_mib=0))
     for region in (*REGIONS, REGIONS[0]):
         assert partitions.fresh(MODEL, region, dim=DIM).count == COUNT, "one that left opens again"
-        assert list(partitions.readings(region).partitions) == [(MODEL, region)]
-    assert not partitions.readings(REGIONS[1]).partitions
+        assert list(partitions.readings({region}).partitions) == [(MODEL, region)]
+    assert not partitions.readings({REGIONS[1]}).partitions
 
     roomy = Partitions(archive, settings)
     for region in REGIONS:
         roomy.fresh(MODEL, region, dim=DIM)
-    assert all(roomy.readings(region).partitions for region in REGIONS)
+    assert all(roomy.readings({region}).partitions for region in REGIONS)
 
 
 def test_what_a_retired_model_had_open_leaves_the_memory(archive: Catalogue, settings: Settings) -> None:
@@ -180,10 +180,10 @@ def test_what_a_retired_model_had_open_leaves_the_memory(archive: Catalogue, set
     partitions.fresh(MODEL, "chest", dim=DIM)
     partitions.cases(MODEL, is_fresh=False)
     partitions.check(lambda _: None)
-    assert partitions.readings("chest").cases and partitions.readings("chest").partitions, "it answers"
+    assert partitions.readings({"chest"}).cases and partitions.readings({"chest"}).partitions, "it answers"
     serve_model(archive, "its-successor", ImageKind.CXR, DIM, {})
     partitions.check(lambda _: None)
-    assert not partitions.readings("chest").cases and not partitions.readings("chest").partitions
+    assert not partitions.readings({"chest"}).cases and not partitions.readings({"chest"}).partitions
 
 
 def test_what_changed_nothing_leaves_everything_as_it_is(archive: Catalogue, settings: Settings) -> None:
@@ -226,7 +226,7 @@ def test_what_is_asked_unseen_takes_no_room_from_what_is_asked(archive: Catalogu
     for region in REGIONS:
         assert partitions.fresh(SHADOW, region, dim=DIM).count == COUNT, "it answers all the same"
         partitions.cases(SHADOW, is_fresh=False)
-        assert list(partitions.readings(asked).partitions) == [(MODEL, asked)]
+        assert list(partitions.readings({asked}).partitions) == [(MODEL, asked)]
     partitions.answers(SHADOW, unseen=False)  # promoted
     partitions.fresh(SHADOW, asked, dim=DIM)
-    assert list(partitions.readings(asked).partitions) == [(SHADOW, asked)]
+    assert list(partitions.readings({asked}).partitions) == [(SHADOW, asked)]

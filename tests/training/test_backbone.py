@@ -19,11 +19,12 @@ from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, Invert
 from radir_pacs.encode.encoder import Encoder
 from radir_pacs.encode.inputs import EncoderInput
 from radir_pacs.encode.network import RadirNetwork, view_index
+from radir_pacs.encode.places import place
 from radir_pacs.encode.tokens import encoder_id, token_bytes
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, KeptTokens, View
 from radir_training.data.studies import StudySet
-from radir_training.learning.backbone import EPSILON, place, published, with_backbone, without_backbone
+from radir_training.learning.backbone import EPSILON, published, with_backbone, without_backbone
 from radir_training.learning.recipe import OURS
 from radir_training.learning.train import train
 from tests.model_material import seeded_bundle

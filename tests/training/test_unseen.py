@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.experiments import word_queries
+from benchmarks.experiments import word_queries, words_measured
 from benchmarks.experiments.auc import auc
 from radir_pacs import anatomy
 from radir_pacs.encode import Bundle
@@ -29,6 +30,7 @@ from radir_training.learning.recipe import OURS
 from radir_training.learning.train import Training, train
 from radir_training.learning.training_set import phrase
 from tests.onnx_material import onnx_toy
+from tests.services import ROOT
 from tests.training.toy import TOY, fingerprint, toy_set
 
 SHORT = replace(OURS, epochs=1, batch=16, augment=False)
@@ -179,3 +181,8 @@ def test_a_network_that_reads_no_text_is_not_asked(data: StudySet, bundle: Bundl
             ask(deaf, data, ["trachea"])
         with pytest.raises(BadInput, match="have another shape"):
             ask(bundle, replace(data, images=data.images[..., :16]), ["trachea"])
+
+
+def test_what_the_service_says_of_words_are_the_figures_of_the_pages() -> None:
+    said = json.loads(words_measured.MEASURED.read_text(encoding="utf-8"))
+    assert said == words_measured.beside_answers(ROOT / "docs/results")

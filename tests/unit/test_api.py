@@ -123,6 +123,14 @@ def test_a_service_is_asked_and_waited_for() -> None:
     assert token == "Bearer " + "t" * 16
 
 
+def test_a_service_is_asked_in_words_and_its_own_form_of_warnings_is_read() -> None:
+    warning = {"Warning": "299 http://x/dicom-web: by the words 'a, b', as asked, 299 http://x/dicom-web: few cases"}
+    with answering([(200, warning, [row("1.2", 1)])]) as (url, asked):
+        found = radir.Service(url).similar("1.9", words="outer third of the left lung", words_of="region")
+    assert found.warnings == ("by the words 'a, b', as asked", "few cases")
+    assert asked[0][0] == ("/dicom-web/studies/1.9/similar?words=outer+third+of+the+left+lung&wordsof=region&limit=10")
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

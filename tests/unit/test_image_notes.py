@@ -6,7 +6,7 @@ import pytest
 
 from radir_pacs.image_notes import ImageNote, ImageNoteCode, image_note
 from radir_pacs.query.notices import worded
-from radir_pacs.query.search import _of_image
+from radir_pacs.query.remarks import of_image
 from radir_pacs.web.language import language
 
 
@@ -25,6 +25,6 @@ def test_a_sentence_of_an_earlier_release_is_kept_as_it_is(text: str) -> None:
 
 
 def test_a_note_becomes_a_notice_in_the_readers_language() -> None:
-    notice = _of_image(image_note(ImageNoteCode.TILTED, degrees=17.4))
+    notice = of_image(image_note(ImageNoteCode.TILTED, degrees=17.4))
     assert worded(notice) == "the gantry was tilted by 17 degrees"
     assert language("de").notice(notice) == "Hinweis zum Bild: die Gantry war um 17 Grad gekippt"

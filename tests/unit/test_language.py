@@ -14,15 +14,17 @@ from radir_pacs import anatomy
 from radir_pacs.errors import UnknownRegion
 from radir_pacs.image_notes import ImageNoteCode
 from radir_pacs.query.notices import ENGLISH, ENGLISH_OF_IMAGES, worded
+from radir_pacs.query.words import measured
 from radir_pacs.reports import read_question, read_typed
 from radir_pacs.reports.lexicon import load
-from radir_pacs.similar_cases import Notice, NoticeCode
+from radir_pacs.similar_cases import Notice, NoticeCode, WordsOf
 from radir_pacs.types import ImageKind
 from radir_pacs.web import language
 
 TEMPLATES = Path(web_package.__file__).parent / "templates"
 GERMAN = language.language("de")
 MEASURED = {"count": 2, "widest_mm": 7.25, "every": 3, "degrees": 17.4, "field_mm": 400.0, "covered_mm": 99.6}
+ASKED: dict[str, str | float] = {"words": "outer third of the left lung", "count": 40, "region": "left_lung"}
 NOTICES = [
     Notice(code=NoticeCode.TOO_FEW_CASES, values={"asked": "left_lower_lobe", "answered": "left_lung"}),
     Notice(code=NoticeCode.NOT_A_REGION_OF_THE_MODEL, values={"asked": "left_lower_lobe", "answered": "left_lung"}),
@@ -33,6 +35,9 @@ NOTICES = [
     *(Notice(code=NoticeCode.IMAGE, values={"note": code, **MEASURED, "text": "a text"}) for code in ImageNoteCode),
     Notice(code=NoticeCode.FILTER_IGNORED, values={"keyword": "PatientName"}),
     Notice(code=NoticeCode.FINDING_FILTERS, values={"finding": "pleural_effusion", "region": "left_pleura"}),
+    Notice(code=NoticeCode.WORDS_OF_A_REGION, values={**ASKED, **measured(WordsOf.REGION)}),
+    Notice(code=NoticeCode.WORDS_OF_A_FINDING, values={**ASKED, **measured(WordsOf.FINDING)}),
+    Notice(code=NoticeCode.WITHOUT_TOKENS, values={"count": 2}),
     Notice(code=NoticeCode.FINDING_DENIED, values={"finding": "pleural_effusion", "region": "left_pleura"}),
 ]
 

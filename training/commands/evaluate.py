@@ -14,6 +14,8 @@ from radir_pacs.errors import BadInput
 
 from .flags import MODEL_HELP, add_flags, judged_on, wanted_kinds
 
+RETRIEVAL, CONFUSABLE = "retrieval", "confusable"
+
 if TYPE_CHECKING:
     from ..evaluation.evaluation import Evaluation
     from ..evaluation.evaluation_data import StartBar
@@ -23,6 +25,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = subparsers.add_parser("evaluate", help="how well a model finds similar cases, beside a random order")
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_flags(parser)
+    parser.add_argument(
+        "--exam",
+        choices=(RETRIEVAL, CONFUSABLE),
+        default=RETRIEVAL,
+        help="retrieval by region (default), or confusable: --phantoms N patients with either of two alike conditions",
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a page with plots and picture rows")
     parser.set_defaults(run=run)
 
@@ -58,6 +66,8 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
 
     from ..evaluation.tables import show_evaluation
 
+    if args.exam == CONFUSABLE:
+        return _confusable(args)
     if args.html and find_spec("matplotlib") is None:
         raise BadInput("--html needs matplotlib: pip install -e '.[train]' in the clone")
     if args.html and not args.html.parent.is_dir():
@@ -77,6 +87,31 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         args.html.write_text(page(found, on=judged_on(args), seed=args.seed), encoding="utf-8")
         if not args.json:
             print(f"{args.html} shows it")
+    return 0
+
+
+def _confusable(args: argparse.Namespace) -> int:
+    """Raises BadInput, BundleRefused."""
+    import torch
+
+    from radir_pacs.encode import Bundle
+    from radir_pacs.types import ImageKind
+
+    from ..evaluation.confusable import examined, table
+    from ..evaluation.models import read
+
+    if args.phantoms is None or args.data is not None or args.html is not None:
+        raise BadInput("--exam confusable draws --phantoms N, and takes neither --data nor --html")
+    if args.threads > 0:
+        torch.set_num_threads(args.threads)
+    bundle: Bundle | None = read(args.model, (ImageKind.CXR,)).bundles.get(ImageKind.CXR)
+    if bundle is None:
+        raise BadInput("--exam confusable judges a bundle of radiographs")
+    found = examined(bundle, seeds=(args.seed,), patients=args.phantoms)
+    if args.json:
+        print(json.dumps({**found, "date": date.today().isoformat()}))
+    else:
+        print("\n".join(table(found)))
     return 0
 
 

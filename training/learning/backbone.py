@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
-from radir_pacs.anatomy.outlines import outlines
 from radir_pacs.encode import Bundle, Preprocessing
 from radir_pacs.encode.appearance import Appearance
 from radir_pacs.encode.config import BACKBONE_STRIDE, AppearanceConfig
 from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, InvertedBottleneck
 from radir_pacs.encode.network import RadirNetwork, view_index
+from radir_pacs.encode.places import place
 from radir_pacs.errors import BadInput
-from radir_pacs.types import F32, ImageKind
+from radir_pacs.types import ImageKind
 
 from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.studies import StudySet
@@ -33,7 +32,6 @@ from ..data.studies import StudySet
 LEAST_IMAGES_AN_AXIS = 4
 EPSILON = 1e-3  # of the published batch norms
 LEAST_SCALE = 1e-6
-SUBCELLS = 16  # along each side of a cell, to draw outlines
 BATCH = 16
 
 
@@ -154,18 +152,6 @@ def check_can_take(bundle: Bundle, config: AppearanceConfig) -> None:
         raise BadInput(f"{bundle.model_id} cannot have this backbone: {error}") from None
     if missing := set(config.regions) - {region.key for region in bundle.regions}:
         raise BadInput(f"{bundle.model_id} does not know {', '.join(sorted(missing))}")
-
-
-def place(key: str, grid: Sequence[int]) -> F32:
-    """The share of each cell of ``grid`` (rows, columns) in region ``key`` on a frontal view, flat; the sum is 1."""
-    rows, columns = grid
-    picture = Image.new("L", (columns * SUBCELLS, rows * SUBCELLS))
-    draw = ImageDraw.Draw(picture)
-    for outline in outlines(key):
-        draw.polygon([(x * picture.width, y * picture.height) for x, y in outline], fill=1)
-    covered = np.asarray(picture, np.float32).reshape(rows, SUBCELLS, columns, SUBCELLS).mean((1, 3)).ravel()
-    share: F32 = covered / covered.sum()
-    return share
 
 
 @torch.inference_mode()

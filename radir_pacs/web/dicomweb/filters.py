@@ -18,6 +18,7 @@ from . import parameters, pseudonyms
 # Our own parameters besides anatomy, limit and offset: also the patient's other studies; only studies with a report;
 # only those of the same type of scanner; only those whose report affirms a finding.
 SAME_PATIENT, WITH_REPORT, SAME_SCANNER, FINDING = "samepatient", "withreport", "samescanner", "finding"
+WORDS, WORDS_OF = "words", "wordsof"  # any words, and what they name
 OWN = frozenset(
     {"anatomy", "similarto", "limit", "offset", "page", "includefield", "fuzzymatching", "accept", "lang", "context"}
 ) | {
@@ -25,6 +26,8 @@ OWN = frozenset(
     WITH_REPORT,
     SAME_SCANNER,
     FINDING,
+    WORDS,
+    WORDS_OF,
 }
 
 _AGE = re.compile(r"([0-9]{1,3})([YMWD]?)\Z")

@@ -23,8 +23,8 @@ from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, RoleMayNot, StorageFailed
 from radir_pacs.query.notices import worded
-from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed
-from radir_pacs.similar_cases import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion
+from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed, place_named
+from radir_pacs.similar_cases import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion, Words, WordsOf
 from radir_pacs.web import audit, language
 from radir_pacs.web.services import services
 
@@ -70,12 +70,17 @@ def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, l
     """The query in the current request's parameters, and notices on how they were read. Raises BadInput.
 
     ``anatomy`` is one region in words, or several with weights: ``left pleura:2,heart``. ``own`` names the parameters
-    that are not matching keys.
+    that are not matching keys. ``words`` order the cases most alike in that region, or in the one they name, and
+    ``wordsof`` says whether they are of a region or of a finding.
     """
     after = page_mark.read(parameters.one(page_mark.PARAMETER))
     if after is not None and parameters.one("offset"):
         raise BadInput(f"{page_mark.PARAMETER} says where the page begins: leave offset out")
-    asked = [_region(text) for text in _pieces(parameters.one("anatomy") or anatomy.ROOT)]
+    words = _in_words()
+    where = parameters.one("anatomy") or (place_named(words.text).key if words else anatomy.ROOT)
+    asked = [_region(text) for text in _pieces(where)]
+    if words and (len(asked) > 1 or after is not None):
+        raise BadInput("in words one region is asked about, and a page is counted off by offset")
     settings = services().settings
     wanted, unused = filters.requested(own)
     if wanted.finding is None:
@@ -90,10 +95,24 @@ def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, l
         offset=parameters.count("offset", 0, high=parameters.OFFSET_MAX),
         after=after,
         filters=wanted,
+        words=words,
     )
     notices = [read.notice for read, _ in asked if read.notice]
     notices += [Notice(code=NoticeCode.FILTER_IGNORED, values={"keyword": keyword}) for keyword in unused]
     return query, notices
+
+
+def _in_words() -> Words | None:
+    """The question in words, where there is one. Raises BadInput."""
+    text, of = parameters.one(filters.WORDS), parameters.one(filters.WORDS_OF) or WordsOf.REGION.value
+    if text is None:
+        return None
+    if of not in list(WordsOf):
+        raise BadInput(f"wordsof is {' or '.join(WordsOf)}")
+    try:
+        return Words(text=text, of=WordsOf(of))
+    except ValueError as error:
+        raise BadInput(str(error)) from None
 
 
 def _pieces(text: str) -> list[str]:

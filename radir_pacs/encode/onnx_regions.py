@@ -1,0 +1,144 @@
+"""A network from elsewhere that answers features of places becomes one that answers a vector for each region.
+
+Operators are appended to its graph: as in ``Appearance``, mean and spread of the features where the region lies on a
+frontal view, and of the whole picture on a lateral one, where no region lies in that place. So the bundle holds an
+ONNX file like any other, places included, and serving knows nothing of feature maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from .bundle import golden_image
+from .network import VIEWS
+from .places import place
+
+LEAST_OPSET = 13
+MOST_CELLS = 128 * 128
+
+
+class Features(StrEnum):
+    """What a network answers: vectors, [1, dim] or [1, regions, dim]; or features of places, [1, c, h, w] as a map or
+    [1, prefix + h * w, c] as tokens, row by row from the patient's head and right side."""
+
+    VECTORS = "vectors"
+    MAP = "map"
+    TOKENS = "tokens"
+
+
+def by_region(content: bytes, features: Features, *, prefix: int, shape: Sequence[int], keys: Sequence[str]) -> bytes:
+    """The ONNX file ``content`` answering [1, regions, 2 c] for the regions ``keys``.
+
+    prefix: tokens before those of the grid, such as a class token, which are left out. shape: of the image.
+    Raises ValueError with what to do about a file that does not answer so.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_model_from_string(content)
+    graph = model.graph
+    version = max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if version < LEAST_OPSET:
+        raise ValueError(f"the file is of opset {version}: export it with opset {LEAST_OPSET} or newer")
+    if len(graph.output) != 1:
+        raise ValueError(f"the model has {len(graph.output)} outputs: export it with the features alone")
+    grid = _grid(_answer(content, shape), features, prefix, shape)
+    places = np.stack([place(key, grid) for key in keys])
+    cells = places.shape[1]
+    pad = ((0, 0), (prefix, 0))
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "places": np.pad(places, pad).astype(np.float32),
+        "everywhere": np.pad(np.full_like(places, 1 / cells), pad).astype(np.float32),
+        "lateral": np.array(VIEWS.index("lateral"), np.int64),
+        "flat": np.array([0, 0, -1], np.int64),
+    }
+    new = _Names(graph)
+    nodes = [
+        helper.make_node("Constant", [], [new[name]], value=numpy_helper.from_array(value))
+        for name, value in constants.items()
+    ]
+    if len(graph.input) == 1:
+        graph.input.append(helper.make_tensor_value_info(new["view"], TensorProto.INT64, [1]))
+    rows, view = graph.output[0].name, graph.input[1].name
+    if features is Features.MAP:
+        nodes += [
+            helper.make_node("Reshape", [rows, new["flat"]], [new["columns"]]),
+            helper.make_node("Transpose", [new["columns"]], [new["rows"]], perm=[0, 2, 1]),
+        ]
+        rows = new["rows"]
+    nodes += [
+        helper.make_node("Equal", [view, new["lateral"]], [new["is_lateral"]]),
+        helper.make_node("Where", [new["is_lateral"], new["everywhere"], new["places"]], [new["share"]]),
+        helper.make_node("MatMul", [new["share"], rows], [new["mean"]]),
+        helper.make_node("Mul", [rows, rows], [new["squares"]]),
+        helper.make_node("MatMul", [new["share"], new["squares"]], [new["square"]]),
+        helper.make_node("Mul", [new["mean"], new["mean"]], [new["of_mean"]]),
+        helper.make_node("Sub", [new["square"], new["of_mean"]], [new["difference"]]),
+        helper.make_node("Relu", [new["difference"]], [new["variance"]]),
+        helper.make_node("Sqrt", [new["variance"]], [new["spread"]]),
+        helper.make_node("Concat", [new["mean"], new["spread"]], [new["vectors"]], axis=-1),
+    ]
+    graph.node.extend(nodes)
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(new["vectors"], TensorProto.FLOAT, None))
+    made: bytes = model.SerializeToString()
+    return made
+
+
+class _Names:
+    """Names of values that the graph does not use yet."""
+
+    def __init__(self, graph: Any) -> None:
+        given = [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
+        used = {*given, *(name for node in graph.node for name in node.output)}
+        self._mark = "by_region"
+        while any(name.startswith(self._mark) for name in used):
+            self._mark += "_"
+
+    def __getitem__(self, name: str) -> str:
+        return f"{self._mark}.{name}"
+
+
+def _answer(content: bytes, shape: Sequence[int]) -> np.ndarray[Any, Any]:
+    """What the file answers to a made-up image. Raises ValueError."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    fed = (golden_image(shape)[None], np.zeros(1, np.int64))
+    names = [value.name for value in session.get_inputs()]
+    try:
+        (out,) = session.run(None, dict(zip(names, fed, strict=False)))
+    except Exception as error:  # the runtime's errors share no other base
+        raise ValueError(f"the model fails on an image of {[1, 1, *shape]}: {str(error).splitlines()[0]}") from None
+    found = np.asarray(out)
+    if found.dtype != np.float32:
+        raise ValueError(f"the model answers {found.dtype}: export it with float32 features")
+    return found
+
+
+def _grid(out: np.ndarray[Any, Any], features: Features, prefix: int, shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of places; those of tokens have the proportions of the image. Raises ValueError."""
+    if features is Features.MAP:
+        if out.ndim != 4 or out.shape[0] != 1:
+            raise ValueError(f"the model answers {list(out.shape)}, not a map [1, c, h, w]")
+        if prefix:
+            raise ValueError("only tokens have some before those of the grid")
+        rows, columns = int(out.shape[2]), int(out.shape[3])
+    else:
+        if out.ndim != 3 or out.shape[0] != 1:
+            raise ValueError(f"the model answers {list(out.shape)}, not tokens [1, n, c]")
+        count = out.shape[1] - prefix
+        rows = round((max(count, 0) * shape[0] / shape[1]) ** 0.5)
+        columns = count // rows if rows else 0
+        if rows < 1 or rows * columns != count or abs(columns * shape[0] - rows * shape[1]) >= max(shape):
+            raise ValueError(
+                f"{out.shape[1]} tokens less {prefix} are no grid of the image's proportions: --prefix-tokens says how "
+                "many stand before the grid (a class token: 1; with four registers: 5)"
+            )
+    if rows * columns > MOST_CELLS:
+        raise ValueError(f"a grid of {rows} x {columns} places is not served: pool it first")
+    return rows, columns

@@ -1,0 +1,69 @@
+"""A similar-case question costs at most three round trips to Postgres: counted, so that none creeps in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pytest
+
+from radir_pacs.catalogue.database import Database
+from tests.integration.conftest import Web
+from tests.integration.test_web_similar import archive, at_angle, encode, found, radiograph, uid, uids
+
+ROUND_TRIPS = {"_statement": 1, "pipeline": 1, "transaction": 3}  # the last: BEGIN or a try, statements, COMMIT
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ways by which requests asked the database, in order; questions in shadow, in a thread of their own, not."""
+    asked: list[str] = []
+
+    def counted(name: str, way: Any) -> Any:
+        @contextmanager
+        def wrapper(database: Database) -> Iterator[Any]:
+            if threading.current_thread().name.startswith("waitress"):
+                asked.append(name)
+            leased: AbstractContextManager[Any] = way(database)
+            with leased as connection:
+                yield connection
+
+        return wrapper
+
+    for name in ROUND_TRIPS:
+        monkeypatch.setattr(Database, name, counted(name, getattr(Database, name)))
+    return asked
+
+
+def cost(trips: list[str]) -> int:
+    return sum(ROUND_TRIPS[name] for name in trips)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=5", "anatomy=left lung&PatientSex=M", "anatomy=left_lung:2,right_lung&limit=3", "limit=2&offset=3"],
+)
+def test_a_question_costs_at_most_three_round_trips(web: Web, trips: list[str], query: str) -> None:
+    archive(web)
+    first, costs = found(web, query), []
+    for _ in range(3):  # every few seconds a request reads the tokens too, for all
+        trips.clear()
+        assert found(web, query) == first
+        costs.append(cost(trips))
+    assert 1 <= min(costs) <= 3, costs
+
+
+def test_news_costs_one_more(web: Web, trips: list[str]) -> None:
+    archive(web)
+    assert found(web, "limit=1") == uids(1)
+    costs = []
+    for number in (7, 8, 9):
+        late = radiograph(StudyInstanceUID=uid(number), PatientID=f"P{number}", ImagerPixelSpacing=[1, 1])
+        web.store(late)
+        encode(web, late, at_angle(0))
+        trips.clear()
+        assert uid(number) in found(web, "limit=3"), "a committed encoding is in the very next answer"
+        costs.append(cost(trips))
+    assert 1 <= min(costs) <= 3, costs

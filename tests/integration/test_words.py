@@ -1,0 +1,225 @@
+"""A question in words: the cases most alike in a region, asked by the network's decoder what the words say."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import main
+from radir_pacs.config import Settings
+from radir_pacs.delivery.report import report_of
+from radir_pacs.encode import Bundle, Encoder
+from radir_pacs.encode.network import RadirNetwork, spread
+from radir_pacs.encode.tokens import encoder_id
+from radir_pacs.errors import BadInput
+from radir_pacs.models import Registry
+from radir_pacs.query import Searcher
+from radir_pacs.query.words import LEAST_CASES, measured
+from radir_pacs.scopes import Scope
+from radir_pacs.similar_cases import Filters, NoticeCode, Query, SimilarCaseList, WeightedRegion, Words, WordsOf
+from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
+from tests.catalogue_material import TESTER, add, header
+from tests.integration.conftest import Web
+from tests.model_material import seeded_bundle
+
+COUNT = 30
+WITHOUT = 31  # a study of which no tokens are kept
+HIDDEN = (2, 3)  # of an earlier year
+TEXT = "outer third of the left lung"
+
+
+@dataclass(frozen=True)
+class House:
+    settings: Settings
+    catalogue: Catalogue
+    bundle: Bundle
+    tokens: dict[str, np.ndarray[Any, np.dtype[np.float16]]]
+
+    def asked(self, text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more: Any) -> SimilarCaseList:
+        words = Words(text=text, of=of)
+        given: dict[str, Any] = {"study_uid": f"2.25.{study}", "region": "left_lung", "words": words}
+        query = Query(**(given | more))
+        searcher = Searcher(self.catalogue, self.settings)
+        try:
+            return searcher.similar(query, TESTER)
+        finally:
+            searcher.close()
+
+
+@pytest.fixture
+def house(settings: Settings, catalogue: Catalogue, tmp_path: Path) -> House:
+    """Studies of patients of their own, each with image tokens of a network and what it decodes from them."""
+    bundle = seeded_bundle(ImageKind.CXR).save(tmp_path / "bundle")
+    settings = replace(settings, models=(str(tmp_path / "bundle"),))
+    Registry(catalogue, settings).adopt()
+    encoder, rng = Encoder(bundle, "cpu"), np.random.default_rng(0)
+    grid = bundle.network.config.stems[ImageKind.CXR].grid  # type: ignore[union-attr]
+    tokens = {}
+    for study in range(1, COUNT + 2):
+        day = date(2019 if study in HIDDEN else 2020, 1, 1)
+        add(catalogue, header(study, patient_sex="FM"[study % 2], study_date=day))
+        catalogue.studies.complete_now(f"2.25.{study}")
+        values = rng.normal(size=(int(np.prod(grid)), bundle.network.config.width)).astype(np.float16)  # type: ignore[union-attr]
+        made = ImageTokens(encoder=encoder_id(bundle) or "", kind=ImageKind.CXR, lateral=False, values=values)
+        uid = f"2.25.{study}"
+        kept = KeptTokens(study_uid=uid, series_uid=f"{uid}.1", sop_uid=f"{uid}.1.1", revision=1, tokens=made)
+        [found] = encoder.decode([kept])
+        assert not isinstance(found, Exception)
+        catalogue.encodings.save(found if study == WITHOUT else replace(found, tokens=made), 1)
+        if study != WITHOUT:
+            tokens[uid] = values
+    return House(settings, catalogue, bundle, tokens)
+
+
+def raw_answers(house: House, text: str) -> dict[str, torch.Tensor]:
+    """What the network answers to a text, of each study with tokens."""
+    network = house.bundle.network
+    assert isinstance(network, RadirNetwork)
+    with torch.inference_mode():
+        query = network.text(torch.tensor(house.bundle.tokenizer.batch([text])))
+        return {uid: network.decode(torch.from_numpy(t).float()[None], query)[0, 0] for uid, t in house.tokens.items()}
+
+
+def test_cases_are_ordered_by_the_networks_answers_to_the_words(house: House) -> None:
+    answer = house.asked(limit=40)
+    network = house.bundle.network
+    assert isinstance(network, RadirNetwork)
+    answers = raw_answers(house, TEXT)
+    raw = network.head.raw(torch.stack(list(answers.values()))[:, None])
+    with torch.inference_mode():
+        mean = raw.mean(0)
+        unit = network.head.measured_from(mean, spread(raw, mean), raw)[1][:, 0].numpy()
+    scores = dict(zip(answers, (unit @ unit[0]).tolist(), strict=True))
+    expected = sorted((uid for uid in scores if uid != "2.25.1"), key=lambda uid: -scores[uid])
+    assert [case.study.study_uid for case in answer.cases] == expected
+    assert [case.score for case in answer.cases] == pytest.approx([scores[uid] for uid in expected], abs=1e-4)
+    plain = house.asked(words=None, limit=40)
+    assert [case.study.study_uid for case in plain.cases] != expected, "the region itself orders otherwise"
+    cosines = {case.study.study_uid: case.score for case in plain.cases}
+    assert all(case.by_region[0] == pytest.approx(cosines[case.study.study_uid], abs=1e-6) for case in answer.cases)
+
+
+def test_a_finding_in_words_orders_by_how_much_each_case_shows_it(house: House) -> None:
+    text = "cavity in the left lung"
+    answer = house.asked(text, WordsOf.FINDING, limit=40)
+    network = house.bundle.network
+    assert isinstance(network, RadirNetwork)
+    with torch.inference_mode():
+        said = {uid: float(network.presence(one).sigmoid()) for uid, one in raw_answers(house, text).items()}
+    expected = sorted((uid for uid in said if uid != "2.25.1"), key=lambda uid: -said[uid])
+    assert [case.study.study_uid for case in answer.cases] == expected
+    assert [case.score for case in answer.cases] == pytest.approx([said[uid] for uid in expected], abs=1e-4)
+
+
+def test_every_answer_carries_what_was_measured_and_what_was_left_out(house: House) -> None:
+    notices = {notice.code: notice.values for notice in house.asked().notices}
+    said = notices[NoticeCode.WORDS_OF_A_REGION]
+    assert said == {"words": TEXT, "count": COUNT - 1, "region": "left_lung", **measured(WordsOf.REGION)}
+    assert notices[NoticeCode.WITHOUT_TOKENS] == {"count": 1}
+    finding = {n.code: n.values for n in house.asked("mass", WordsOf.FINDING).notices}[NoticeCode.WORDS_OF_A_FINDING]
+    assert finding["found"] == measured(WordsOf.FINDING)["found"]
+
+
+def test_no_more_cases_are_looked_at_than_the_setting_says(house: House) -> None:
+    few = replace(house, settings=replace(house.settings, words_cases=LEAST_CASES + 2))
+    plain = [case.study.study_uid for case in house.asked(words=None, limit=LEAST_CASES + 2).cases]
+    answer = few.asked(limit=40)
+    assert {case.study.study_uid for case in answer.cases} == set(plain) - {f"2.25.{WITHOUT}"}
+    assert not answer.exact and answer.more == 0
+
+
+def test_pages_are_counted_off_by_offset(house: House) -> None:
+    whole, second = house.asked(limit=20), house.asked(limit=8, offset=8)
+    assert [c.study.study_uid for c in second.cases] == [c.study.study_uid for c in whole.cases[8:16]]
+    assert second.cases[0].rank == 9 and second.more == COUNT - 1 - 16 and second.following is None
+
+
+def test_rights_and_filters_act_before_the_words(house: House) -> None:
+    answer = house.asked(filters=Filters(scope=Scope(since=date(2020, 1, 1))), limit=40)
+    assert len(answer.cases) == COUNT - 1 - len(HIDDEN)
+    assert not {f"2.25.{study}" for study in HIDDEN} & {case.study.study_uid for case in answer.cases}
+    [said] = [notice.values for notice in answer.notices if notice.code is NoticeCode.WORDS_OF_A_REGION]
+    assert said["count"] == len(answer.cases), "what is outside the scope is not counted either"
+    with pytest.raises(BadInput, match=f"at least {LEAST_CASES} cases"):
+        house.asked(filters=Filters(sexes=frozenset({"F"})))
+
+
+def test_no_case_that_may_answer_is_no_error(house: House) -> None:
+    assert house.asked(filters=Filters(sexes=frozenset({"O"}))).cases == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"text": "right lung"}, "trained on the right lung"),
+        ({"study": WITHOUT}, "no image tokens of the study"),
+        ({"text": "£"}, "no word that the model can read"),
+    ],
+)
+def test_what_cannot_be_asked_in_words_is_refused(house: House, more: dict[str, Any], why: str) -> None:
+    with pytest.raises(BadInput, match=why):
+        house.asked(**more)
+
+
+def test_a_site_can_turn_words_off(house: House) -> None:
+    with pytest.raises(BadInput, match="turned off"):
+        replace(house, settings=replace(house.settings, words_cases=0)).asked()
+
+
+def test_words_are_of_one_region_and_have_bounds() -> None:
+    for wrong in ("", "  ", "x" * 201):
+        with pytest.raises(ValueError, match="1 to 200 characters"):
+            Words(text=wrong)
+    with pytest.raises(ValueError, match="one region"):
+        Query(study_uid="1", region="chest", also=(WeightedRegion(key="heart"),), words=Words(text=TEXT))
+
+
+def test_an_answer_in_words_makes_no_structured_report(house: House) -> None:
+    with pytest.raises(BadInput, match="of a region"):
+        report_of(house.asked(), house.catalogue, house.settings)
+
+
+def test_by_the_command(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("radir_pacs.cli.similar.must_run", lambda settings: None)
+    flags = ["--home", str(house.settings.home), "--database-url", house.settings.database_url]
+    assert main(["similar", "2.25.1", "--words", TEXT, "--limit", "40", "--json", *flags]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["words"] == {"text": TEXT, "of": "region"} and said["region_answered"] == "left_lung"
+    assert [case["study"] for case in said["cases"]] == [c.study.study_uid for c in house.asked(limit=40).cases]
+    assert any(measured(WordsOf.REGION)["found"] in line for line in said["warnings"])
+
+
+def test_over_dicomweb(house: House, serve: Callable[..., Web]) -> None:
+    web = serve(models=house.settings.models, home=house.settings.home)
+    ask = {"words": TEXT, "limit": "40"}
+    answer = web.get("/studies/2.25.1/similar", "application/dicom+json", params=ask)
+    assert answer.status_code == 200, answer.text
+    assert [row["0020000D"]["Value"][0] for row in answer.json()] == [
+        case.study.study_uid for case in house.asked(limit=40).cases
+    ], "the region is the one that the words name"
+    said = answer.headers["Warning"]
+    assert f"'{TEXT}'" in said and measured(WordsOf.REGION)["found"] in said
+    finding = {**ask, "words": "cavity", "wordsof": "finding", "anatomy": "left lung"}
+    assert web.get("/studies/2.25.1/similar", "application/dicom+json", params=finding).status_code == 200
+    for wrong in ({"wordsof": "mood"}, {"words": "x" * 201}, {"anatomy": "heart,left lung"}):
+        refused = web.get("/studies/2.25.1/similar", "application/dicom+json", params={**ask, **wrong})
+        assert refused.status_code == 400, wrong
+    assert web.get("/studies/2.25.1/similar", "application/dicom", params=ask).status_code == 400
+
+
+def test_a_machine_without_the_bundle_says_so(house: House) -> None:
+    shutil.rmtree(house.settings.home / "models")
+    with pytest.raises(BadInput, match="is not on this machine"):
+        house.asked()
+    plain = house.asked(words=None)
+    assert len(plain.cases) == 10, "a region needs no network"
