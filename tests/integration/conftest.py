@@ -30,13 +30,13 @@ from radir_pacs.web.server import make_server
 from tests.conftest import free_port
 from tests.integration.listening import listening
 
-USUAL_HASHER = passwords._hasher
+USUAL_HASHER, CHEAP_HASHER = passwords._hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @pytest.fixture(autouse=True)
 def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sign-in takes 0.2 s of processor time with the usual parameters (tests/integration/test_sign_in.py)."""
-    hash_with(monkeypatch, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    hash_with(monkeypatch, CHEAP_HASHER)
 
 
 def hash_with(monkeypatch: pytest.MonkeyPatch, hasher: PasswordHasher) -> None:
