@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from radir_pacs.catalogue.database import Database
+from radir_pacs.catalogue.index_rows import Question
+from radir_pacs.catalogue.questions import Questions
 from tests.integration.conftest import Web
 from tests.integration.test_web_similar import archive, at_angle, encode, found, radiograph, uid, uids
 
@@ -67,3 +69,20 @@ def test_news_costs_one_more(web: Web, trips: list[str]) -> None:
         assert uid(number) in found(web, "limit=3"), "a committed encoding is in the very next answer"
         costs.append(cost(trips))
     assert 1 <= min(costs) <= 3, costs
+
+
+def test_news_is_asked_for_where_the_answer_comes_from(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tail of a partition that nobody asks would grow with each study, and no build would ever replace it."""
+    named: list[set[str]] = []
+    ask = Questions.ask
+
+    def spied(questions: Questions, *args: Any, **values: Any) -> Question:
+        named.append({region for _, region in values["partitions"]})
+        return ask(questions, *args, **values)
+
+    monkeypatch.setattr(Questions, "ask", spied)
+    archive(web)
+    thin, enough = "anatomy=left lung&PatientSex=M", "anatomy=left lung"
+    for query in (thin, thin, enough, enough):
+        found(web, query)
+    assert named == [set(), {"left_lung", "chest"}, {"left_lung", "chest"}, {"left_lung"}]
