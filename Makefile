@@ -28,7 +28,7 @@ test:  ## everything: style, types, layers, all tests with real services, covera
 	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 coverage: services .venv/installed-test  ## which lines and branches the tests run: all of them, traced, which takes a third longer
-	@$(BIN)/python -m pytest $(WHOLE) --cov --cov-report=term --cov-report=html:build/coverage
+	@$(BIN)/python -m pytest $(WHOLE) --cov --cov-fail-under=80 --cov-report=term --cov-report=html:build/coverage
 
 audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so it is no part of `make test`
 	@test -x build/audit/bin/pip-audit || { "$(PYTHON)" -m venv build/audit && build/audit/bin/python -m pip install -q pip-audit; }

@@ -16,7 +16,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
 from radir_pacs.listener.bell import Bell
-from radir_pacs.listener.bounds import ENDING_LOOK_S, LOOK_S, BoundedSocket
+from radir_pacs.listener.bounds import ENDING_LOOK_S, LOOK_S, BoundedSocket, Ending
 from radir_pacs.listener.messages import GuardedDimse, Served
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,11 @@ class UpperLayer(DULServiceProvider):
             super().run()
         except Exception as error:  # the peer's bytes can raise anything in the library: an A-ABORT of unknown source
             log.warning("an association is broken off", extra={"error": type(error).__name__})
-            self.assoc.is_aborted, self.assoc.is_established, self.assoc._kill = True, False, True
+            if isinstance(self.socket, BoundedSocket) and self.socket.ending is None:
+                self.socket.ending = Ending(what="what the peer sent is no DICOM", advice="its log says why")
+            self.assoc.is_aborted = True
+            self.assoc.is_established = False
+            self.assoc._kill = True
             if self.socket is not None:
                 self.socket.close()
         finally:

@@ -224,6 +224,7 @@ def test_of_an_hour_without_its_receiver_nothing_is_lost_and_the_order_is_kept(
         server.misbehave = [cut_after(200_000)]  # and the line breaks once while it catches up
         steps(after, catalogue)
         assert server.events == numbers and failure(catalogue) is None
+        assert server.misbehave == [] and server.connections > 1, "the line was cut"
     finally:
         server.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -140,12 +141,13 @@ def asks(house: House) -> Iterator[Ask]:
 
 @contextmanager
 def statements() -> Iterator[list[str]]:
-    """The texts of the statements that are sent meanwhile, without their parameters."""
+    """The texts of the statements that this thread sends meanwhile, without their parameters."""
     sent: list[str] = []
-    execute = psycopg.Cursor.execute
+    execute, own = psycopg.Cursor.execute, threading.get_ident()
 
     def noted(self: Any, query: Any, *args: Any, **more: Any) -> Any:
-        sent.append(query.decode() if isinstance(query, bytes) else str(query))
+        if threading.get_ident() == own:
+            sent.append(query.decode() if isinstance(query, bytes) else str(query))
         return execute(self, query, *args, **more)
 
     with patch.object(psycopg.Cursor, "execute", noted):
