@@ -2,10 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test audit docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
+.PHONY: help demo test coverage audit docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+WHOLE := -n 5 --dist loadfile --no-loadscope-reorder \
+	tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
 PATIENTS ?= 40
 DATA ?=
 FEWER_LINES := { grep -vE '^(Requirement already|  |Looking)' || true; }  # grep's own status says nothing; pip's counts
@@ -21,8 +23,12 @@ demo: .venv/installed  ## run the main job on a synthetic hospital (DATA=folder:
 test:  ## everything: style, types, layers, all tests with real services, coverage floor
 	@$(MAKE) --no-print-directory -j2 services .venv/installed-test
 	@$(MAKE) --no-print-directory -j2 lint lint-viewer typecheck
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered \
-		tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
+	@rm -f .coverage*
+	@$(BIN)/python -m pytest $(WHOLE) -p tests.covered_lines
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+coverage: services .venv/installed-test  ## which lines and branches the tests run: all of them, traced, which takes a third longer
+	@$(BIN)/python -m pytest $(WHOLE) --cov --cov-fail-under=80 --cov-report=term --cov-report=html:build/coverage
 
 audit:  ## known vulnerabilities of the pinned versions; asks an advisory service, so it is no part of `make test`
 	@test -x build/audit/bin/pip-audit || { "$(PYTHON)" -m venv build/audit && build/audit/bin/python -m pip install -q pip-audit; }

@@ -119,6 +119,7 @@ setup(
             "helm-python-sdk>=0.2.2",  # Helm itself, as a library: lints and renders the chart
             "kubernetes-validate>=1.37",  # what it renders, against Kubernetes' own schemas
             "pytest-cov",
+            "slipcover>=1.1,<2",  # the lines that tests run, without tracing
             "pytest-rerunfailures",
             "pytest-xdist",
             "pytest-timeout",

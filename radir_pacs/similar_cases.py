@@ -246,6 +246,9 @@ class SimilarCaseList:
     following: PageMark | None = None
 
 
+_MOST_RANK = 2**31 - 1  # as the database keeps it
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feedback:
     """A reader's judgement of one similar case. ``verdict`` is UP, DOWN or empty, which withdraws it.
@@ -267,5 +270,5 @@ class Feedback:
     def __post_init__(self) -> None:
         if self.verdict not in ("UP", "DOWN", ""):
             raise ValueError("a verdict is UP, DOWN or empty")
-        if self.rank < 1 or not -1.001 <= self.score <= 1.001:
+        if not 1 <= self.rank <= _MOST_RANK or not -1.001 <= self.score <= 1.001:
             raise ValueError("a rank is at least 1 and a score from -1 to 1")

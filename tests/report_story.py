@@ -54,7 +54,7 @@ class Story:
         self._report("Large left pleural effusion.", "M1")
         self._report("Left pleural effusion.", "M2", of_query=True)
         assert self._stack.status()["waiting_reports"] == 2
-        self._stack.radir("send", str(self._images))
+        self._stack.json("send", str(self._images))
         self._until_true(lambda: bool(self._rows()), 2 * BOUND_S)
         yield "reports before their images, then the images", self._until({"pleural effusion"}, set())
         self._stack.wait_until_done(2)

@@ -5,7 +5,8 @@ pass three places, each busy while the others are: readers, the network in the m
 batch is whatever is ready when the network is free; while more is being read it waits for it, but not for long. Every
 study is one job with a lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to
 one in a batch happens to no other. What nobody waits for, from ``Urgency.BESIDE`` on, is read and encoded at a low
-priority, so that questions beside it are answered as without it; but not a study that goes alone, for which all wait.
+priority, so that questions beside it are answered as without it, and in a thread beside the main one, since a batch
+that yields takes long where others work; but not a study that goes alone, for which all wait.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.2  # between two looks for more jobs while there is enough to do, and for one that is urgent
 LINGER_S = 0.1  # that an image waits for others to go with: a large batch costs much less per image than a small one
-BESIDE_S = 1.0  # that a batch for a model which does not answer may take: somebody urgent may come meanwhile
+BESIDE_S = 1.0  # that a batch which yields may take: its results are lost when the worker stops
 SAVERS = 2  # transactions wait for the disk, not for the processor
 URGENT_ROOM = 4  # urgent studies held beyond the window
 
@@ -88,6 +89,10 @@ class _Held:
         return self.job.urgency >= Urgency.BESIDE and not runs_alone(self.job)
 
 
+_Image = tuple[_Held, EncoderInput | KeptTokens]
+_Ready = tuple[tuple[int, int], int, _Held, EncoderInput | KeptTokens]  # place, number, study, image
+
+
 class EncodeStudies:
     """``run`` is for one thread at a time, the one in which the network works.
 
@@ -110,7 +115,7 @@ class EncodeStudies:
         self._worker = worker
         self._ready_bytes = ready_bytes
         self._held: set[_Held] = set()
-        self._ready: list[tuple[tuple[int, int], int, _Held, EncoderInput | KeptTokens]] = []  # sorted
+        self._ready: list[_Ready] = []  # sorted
         self._count = 0
         self._changed = threading.Condition()
         self._look_at = self._ready_since = 0.0
@@ -121,6 +126,7 @@ class EncodeStudies:
         # A thread cannot raise its priority again, and torch's threads have that of the one that started them.
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside", initializer=after_others)
         self._beside_image_s = 0.0  # that an image of the last such batch took
+        self._beside_model: str | None = None  # whose batch that thread has in hand
         self._stopping = threading.Event()
 
     def run(self, job_id: int = 0) -> None:
@@ -146,7 +152,7 @@ class EncodeStudies:
             log.warning("jobs given back", extra={"jobs": len(held)})
 
     def stop(self) -> None:
-        """Have ``run`` return after the batch in hand; from a signal handler too."""
+        """Have ``run`` return after the batch in hand, or at once where one yields; from a signal handler too."""
         self._stopping.set()
 
     def close(self) -> None:
@@ -243,47 +249,70 @@ class EncodeStudies:
 
     def _rest_s(self) -> float:
         """How long to wait for a better batch: not at all for a full one, an urgent one, or when nothing is read."""
-        if not self._ready:
+        ready = self._takeable()
+        if not ready:
             return LOOK_S
-        (urgency, _), _, study, first = self._ready[0]
+        (urgency, _), _, study, first = ready[0]
         reading = any(study.left == 0 and not study.saving for study in self._held)
         limit = self._shelf.batch_limit(study.models[first.kind])
-        if urgency == Urgency.URGENT or not reading or len(self._ready) >= limit:
+        if urgency == Urgency.URGENT or not reading or len(ready) >= limit:
             return 0.0
         return max(0.0, self._ready_since + LINGER_S - time.monotonic())
 
-    def _take_batch(self) -> list[tuple[_Held, EncoderInput | KeptTokens]]:
-        """The first image that is ready, and those that may go with it: for its model and as urgent."""
-        if not self._ready:
+    def _takeable(self) -> Sequence[_Ready]:
+        """What is ready for a network that is free: a model's works at one batch at a time, and so does what yields."""
+        busy = self._beside_model
+        if busy is None:
+            return self._ready
+        return [one for one in self._ready if not one[2].yields and one[2].models[one[3].kind] != busy]
+
+    def _take_batch(self) -> list[_Image]:
+        """The first image that may be taken, and those that may go with it: for its model and as urgent."""
+        ready = self._takeable()
+        if not ready:
             return []
-        (urgency, _), _, study, first = self._ready[0]
+        (urgency, _), _, study, first = ready[0]
         model_id = study.models[first.kind]
         limit = self._shelf.batch_limit(model_id)
         if study.yields and self._beside_image_s:
             limit = min(limit, max(1, int(BESIDE_S / self._beside_image_s)))
-        chosen = [one for one in self._ready if one[0][0] == urgency and one[2].models[one[3].kind] == model_id][:limit]
+        chosen = [one for one in ready if one[0][0] == urgency and one[2].models[one[3].kind] == model_id][:limit]
         taken = {one[1] for one in chosen}
         self._ready_since = time.monotonic()
         self._ready = [one for one in self._ready if one[1] not in taken]
+        if study.yields:
+            self._beside_model = model_id
         return [(study, image) for _, _, study, image in chosen]
 
-    def _encode(self, batch: Sequence[tuple[_Held, EncoderInput | KeptTokens]]) -> None:
+    def _encode(self, batch: Sequence[_Image]) -> None:
+        """Here, or in the thread beside this one: then its images are encoded some time later."""
+        if batch[0][0].yields:
+            self._beside.submit(self._encode_beside, batch)
+        else:
+            self._encoded(batch)
+
+    def _encode_beside(self, batch: Sequence[_Image]) -> None:
+        try:
+            self._beside_image_s = self._encoded(batch) / len(batch)
+        except Exception:  # the edge of the thread
+            log.exception("encoding broke")
+        finally:
+            with self._changed:
+                self._beside_model = None
+                self._changed.notify()
+
+    def _encoded(self, batch: Sequence[_Image]) -> float:
+        """From images to results, which are saved; returns how long the network took, in seconds."""
         images = [image for _, image in batch]
         found: Sequence[Encoding | Exception]
         metrics.BATCH_IMAGES.labels(images[0].kind).observe(len(images))
-        yields, began = batch[0][0].yields, time.monotonic()
+        began = time.monotonic()
         try:
             with metrics.timed(metrics.STAGE_SECONDS, "network"):
-                model_id = batch[0][0].models[images[0].kind]
-                if yields:
-                    found = self._beside.submit(self._encoded, model_id, images).result()
-                else:
-                    found = self._encoded(model_id, images)
+                found = self._shelf.encoder(batch[0][0].models[images[0].kind]).encode_batch(images)
         except Exception as error:  # of our own: it must count as an attempt
             found = [error] * len(images)
         took_s = time.monotonic() - began
-        if yields:
-            self._beside_image_s = took_s / len(images)
         for (study, _), one in zip(batch, found, strict=True):
             traces.record("network", took_s, study.job.study_uid, parent=study.span, images=len(images))
             if isinstance(one, Exception):
@@ -293,9 +322,7 @@ class EncodeStudies:
             study.left -= 1
             if study.left == 0:
                 self._end(study, study.error)
-
-    def _encoded(self, model_id: str, images: Sequence[EncoderInput | KeptTokens]) -> Sequence[Encoding | Exception]:
-        return self._shelf.encoder(model_id).encode_batch(images)
+        return took_s
 
     def _end(self, study: _Held, error: Exception | None) -> None:
         """Have its result saved, whatever it is, unless the job is somebody else's by now."""

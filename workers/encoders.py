@@ -27,7 +27,8 @@ LOOK_S = 2.0  # between two looks at which models are kept
 class Encoders:
     """Loaded models by id.
 
-    ``preparing``, ``serving``, ``tokens_of`` and ``batch_limit`` are for any thread, the rest for the network's.
+    ``preparing``, ``serving``, ``tokens_of`` and ``batch_limit`` are for any thread; ``encoder`` is for any that no
+    other asks beside it for the same model; the rest is for the main one.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Encoders:
             return
         self._looked_s = self._clock_s()
         self._renew()
-        gone = self._encoders.keys() - self._kept.keys()
+        gone = set(self._encoders) - self._kept.keys()  # a copy in one step: a model may be loaded beside this
         for model_id in gone:
             del self._encoders[model_id]
             log.info("a model left the memory", extra={"model": model_id})

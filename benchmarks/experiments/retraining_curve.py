@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.experiments.gate_refusals import Answers
 from radir_pacs.cli.output import progress
 from radir_pacs.encode import Bundle, default_bundles
 from radir_pacs.encode.network import RadirNetwork, view_index
@@ -110,7 +111,9 @@ class Curve:
             )
         took_s = 60 * float(bundle.training["minutes"])
         made = bundle.save(self.work / name)
-        told = examined(self.judged, self.groups, self.starter, made, plan).told
+        found = examined(self.judged, self.groups, self.starter, made, plan)
+        Answers.of(found.judged, found.exam.patients).save(self.work / f"{name}.npz")
+        told = found.told
         judged = gates(plan, told, golden=True)
         return {
             "depth": depth,

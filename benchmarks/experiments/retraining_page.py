@@ -152,5 +152,6 @@ def _left(story: Mapping[str, Any], curve: Mapping[str, Any] | None) -> list[str
         missing.append(
             "the promotion of a challenger that passed its gates on the real processes, and its shadow answers"
         )
-    missing += ["3,000 reports", "real radiographs with real notes", "CT", "a GPU", "readers' thumbs of real readers"]
-    return ["## Not measured", "; ".join(missing) + "."]
+    missing += ["3,000 reports", "CT", "a GPU", "readers' thumbs of real readers"]
+    elsewhere = "Real radiographs with real notes: [a page of their own](retraining-real.md)."
+    return ["## Not measured", "; ".join(missing) + ".", elsewhere]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from radir_pacs.access.references import reference_in, resolve
@@ -35,12 +36,11 @@ def found(
         uids = resolve(text, catalogue, settings, by=by) if by_reference else ()
         return tuple(catalogue.studies.get(uid) for uid in uids)
     if "." in text and is_valid_uid(text):
-        try:
+        with contextlib.suppress(NotFound):
             study = catalogue.studies.get(text)
-        except NotFound:  # an accession number may look like one
-            pass
-        else:
-            return (study,) if by.scope.admits(study) else ()
+            if by.scope.admits(study):
+                return (study,)
+        # An accession number may look like one; and a study out of scope takes the time of one that is nowhere.
     date = _DATE.fullmatch(text)
     keys: list[tuple[Match, ...]]
     if not text:

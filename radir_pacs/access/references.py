@@ -44,7 +44,7 @@ def resolve(text: str, catalogue: Catalogue, settings: Settings, *, by: Caller) 
         raise BadInput("this is not a reference of the form SC-12345-6789A")
     key = key_of_references(settings)
     found = tuple(uid for uid in catalogue.studies.uids() if _hashed(uid, key) == wanted)
-    if found and by.scope.restricts:
+    if by.scope.restricts:  # also where nothing was found: no time tells that it is out of scope
         found = tuple(sorted(catalogue.studies.in_scope(found, by.scope)))
     for uid in found or (None,):
         catalogue.audit.note(AuditEvent.RESOLVED, by, uid, reference=wanted)

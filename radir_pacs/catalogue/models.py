@@ -126,9 +126,7 @@ class Models(CataloguePart):
             before = _serving(connection, model.kind)
             if before is not None and before.model_id == model_id:
                 raise Conflict(f"{model_id} serves already")
-            if instead_of != "" and instead_of != (before.model_id if before else None):
-                now = before.model_id if before else "no model"
-                raise Conflict(f"{now} began to serve meanwhile, instead of {instead_of or 'none'}: look again")
+            _check_replaced(before, instead_of)
             if model.state is ModelState.RETIRED and model.bundle_sha256 is None and least_coverage > 0:
                 raise Conflict(f"the bundle of {model_id} is not here: register its folder first")
             coverage = _coverage(connection, model)
@@ -145,17 +143,22 @@ class Models(CataloguePart):
             row = run(connection, "served_before", model_id=serving.model_id).fetchone() if serving else None
             return _model(connection, row["replaces"]) if row is not None and row["replaces"] is not None else None
 
-    def rollback(self, kind: ImageKind, *, by: str, reason: str, evidence: str = "") -> tuple[ModelRow, Coverage]:
+    def rollback(
+        self, kind: ImageKind, *, by: str, reason: str, evidence: str = "", instead_of: str = ""
+    ) -> tuple[ModelRow, Coverage]:
         """The model that answered before the last promotion answers again, with the encodings and index it had.
 
-        It has encoded new studies meanwhile; the few that it still lacks are encoded next. Raises NotFound when nothing
-        serves or served before, Conflict when what is needed was cleared away.
+        It has encoded new studies meanwhile; the few that it still lacks are encoded next. instead_of: the model that
+        answered when this was decided, so that a rollback that is asked for twice leads no further back; empty asks
+        for no such check. Raises NotFound when nothing serves or served before, Conflict when another model serves than
+        was thought, or what is needed was cleared away.
         """
         with self._database.transaction() as connection:
             run(connection, "lock_models")
             serving = _serving(connection, kind)
             if serving is None:
                 raise NotFound(f"no model serves {kind}")
+            _check_replaced(serving, instead_of)
             row = run(connection, "served_before", model_id=serving.model_id).fetchone()
             if row is None or row["replaces"] is None:
                 raise NotFound(f"no model served {kind} before {serving.model_id}")
@@ -211,6 +214,13 @@ def _model(connection: Connection, model_id: str) -> ModelRow:
 def _serving(connection: Connection, kind: ImageKind) -> ModelRow | None:
     row = run(connection, "serving_model", kind=kind).fetchone()
     return None if row is None else _model_of(row)
+
+
+def _check_replaced(serving: ModelRow | None, instead_of: str | None) -> None:
+    """Raises Conflict where another model serves than the one that was to be replaced."""
+    if instead_of != "" and instead_of != (serving.model_id if serving else None):
+        now = serving.model_id if serving else "no model"
+        raise Conflict(f"{now} began to serve meanwhile, instead of {instead_of or 'none'}: look again")
 
 
 def _coverage(connection: Connection, model: ModelRow) -> Coverage:

@@ -59,6 +59,8 @@ def _action(
         parser.add_argument("folder", type=Path, metavar="FOLDER", help="a bundle")
     elif name == "rollback":
         parser.add_argument("kind", choices=_KINDS, help="for which kind of image")
+        parser.add_argument("--instead-of", default="", metavar="MODEL", help="refuse when another model serves by now:"
+                            " for scripts that may ask twice")  # fmt: skip
     else:
         parser.add_argument("model", metavar="MODEL", help="its id, as `radir models list` shows it")
     parser.add_argument("--reason", required=True, metavar="TEXT", help="why, for the history")
@@ -110,7 +112,8 @@ def promote(args: argparse.Namespace, settings: Settings) -> int:
 def rollback(args: argparse.Namespace, settings: Settings) -> int:
     """Raises NotFound, Conflict."""
     with registry_of(settings) as registry:
-        model, coverage = registry.rollback(ImageKind(args.kind.upper()), **_said(args))
+        kind = ImageKind(args.kind.upper())
+        model, coverage = registry.rollback(kind, instead_of=args.instead_of, **_said(args))
     lacking = coverage.total - coverage.encoded
     rest = f"; {lacking} of {coverage.total} studies are encoded next" if lacking else ""
     return _tell(args, model, f"{model.model_id} answers again{rest}")

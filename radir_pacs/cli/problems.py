@@ -170,6 +170,8 @@ class _Found:
 
 def _found(catalogue: Catalogue, settings: Settings, limit: int) -> _Found:
     set_aside = [study for state in _STATES for study in catalogue.studies.in_state(state, limit)]
+    # Those that answer by the vectors of before, as the files of a later image or for another model did not come.
+    set_aside += catalogue.studies.in_state(StudyState.INDEXED, limit, ReasonCode.BLOB_AWAY)
     return _Found(
         processes=_not_up(catalogue.processes.all(), settings),
         studies=[study for study in set_aside if study.reason_code is not ReasonCode.DROPPED],

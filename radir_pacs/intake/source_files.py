@@ -55,14 +55,15 @@ class SourceFiles:
         self._failed_s: dict[str, float] = {}  # when a PACS did not answer, by its URL
 
     def file_of(self, instance: StoredInstance) -> Path | None:
-        """A Part-10 file with the instance; None where no source PACS is named for its study.
+        """A Part-10 file with the instance, for `give_back`; None where no source PACS is named for its study.
 
         Raises PictureAway where the PACS does not give it, NotFound where it is deleted meanwhile, StorageFailed.
         """
         if not self._sources:
             return None
-        if (kept := self._fetched.get(instance.content_sha256)) is not None:
-            return kept
+        kept = self._fetched.get(instance.content_sha256)
+        if kept is not None and (lent := self._fetched.lend(kept)) is not None:
+            return lent
         sites, patient_keys = self._catalogue.disk.whose(instance.study_uid)
         pacs = self._sources.of(sites)
         if pacs is None:
@@ -97,7 +98,13 @@ class SourceFiles:
                 raise PictureAway(instance.content_sha256, reason_code=ReasonCode.PEER_BAD_ANSWER)
             kept = self._fetched.keep(coming, instance.content_sha256)
         self._require_there(instance)
-        return kept
+        if (lent := self._fetched.lend(kept)) is None:  # others came, and it made room for them
+            raise PictureAway(instance.content_sha256, reason_code=ReasonCode.OUT_OF_RESOURCES)
+        return lent
+
+    def give_back(self, path: Path) -> None:
+        """A file of `file_of` has been read."""
+        self._fetched.give_back(path)
 
     def _write(self, body: Iterable[bytes], path: Path) -> None:
         size, looked_at = 0, 0

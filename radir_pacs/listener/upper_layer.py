@@ -6,19 +6,25 @@ state of data transfer (Sta6) a P-DATA-TF PDU changes no state, so nothing is lo
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import queue
 from collections.abc import Callable
 from typing import Any
 
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
 from radir_pacs.listener.bell import Bell
-from radir_pacs.listener.bounds import ENDING_LOOK_S, LOOK_S, BoundedSocket
+from radir_pacs.listener.bounds import ENDING_LOOK_S, LOOK_S, BoundedSocket, Ending
 from radir_pacs.listener.messages import GuardedDimse, Served
+
+log = logging.getLogger(__name__)
 
 _PDU_HEADER_BYTES = 6
 _P_DATA_TF = 0x04
 _DATA_TRANSFER, _ENDING = "Sta6", "Sta13"
+_OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives of our side (PS3.8 table 9-10)
 _CLOSED = "Evt17"  # the transport connection is closed (PS3.8 table 9-10)
 
 
@@ -33,11 +39,21 @@ class UpperLayer(DULServiceProvider):
         self.to_user_queue = _AnnouncedQueue(dimse.nudge)
         self.to_provider_queue = _AnnouncedQueue(self.bell.ring)
         self.event_queue = _AnnouncedQueue(self.bell.ring)
+        self.state_machine = _StateMachine(self)
 
     def run(self) -> None:
-        """As in pynetdicom."""
+        """As in pynetdicom, which leaves the connection open where it fails."""
         try:
             super().run()
+        except Exception as error:  # the peer's bytes can raise anything in the library: an A-ABORT of unknown source
+            log.warning("an association is broken off", extra={"error": type(error).__name__})
+            if isinstance(self.socket, BoundedSocket) and self.socket.ending is None:
+                self.socket.ending = Ending(what="what the peer sent is no DICOM", advice="its log says why")
+            self.assoc.is_aborted = True
+            self.assoc.is_established = False
+            self.assoc._kill = True
+            if self.socket is not None:
+                self.socket.close()
         finally:
             self.bell.close()
 
@@ -85,6 +101,18 @@ class UpperLayer(DULServiceProvider):
             raise ConnectionError("the peer hung up in the middle of a PDU")
         self._dimse.receive(body)
         return True
+
+
+class _StateMachine(StateMachine):
+    """pynetdicom's, which ends its thread where our side still answers what the peer has broken off meanwhile."""
+
+    def do_action(self, event: str) -> None:
+        """As in pynetdicom; an answer that comes too late is not given."""
+        if event in _OURS and (event, self.current_state) not in TRANSITION_TABLE:
+            with contextlib.suppress(queue.Empty):
+                self.dul.to_provider_queue.get(block=False)
+            return
+        super().do_action(event)
 
 
 class _AnnouncedQueue(queue.Queue[Any]):

@@ -176,12 +176,14 @@ class Registry:
         self._file(model_id, serving)
         return promoted
 
-    def rollback(self, kind: ImageKind, *, by: str, reason: str, evidence: str = "") -> tuple[ModelRow, Coverage]:
+    def rollback(
+        self, kind: ImageKind, *, by: str, reason: str, evidence: str = "", instead_of: str = ""
+    ) -> tuple[ModelRow, Coverage]:
         """As `Models.rollback`; also Conflict when its bundle is damaged, by which nothing new could be encoded."""
         before, serving = self._models.served_before(kind), self._models.serving(kind)
         if before is not None and before.bundle_sha256 is not None and not self._has_bundle(before):
             raise Conflict(f"the bundle of {before.model_id} is damaged: `radir models register` its folder")
-        model, coverage = self._models.rollback(kind, by=by, reason=reason, evidence=evidence)
+        model, coverage = self._models.rollback(kind, by=by, reason=reason, evidence=evidence, instead_of=instead_of)
         self._file(model.model_id, serving)
         return model, coverage
 

@@ -90,6 +90,7 @@ class Searcher:
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
         self._partitions = Partitions(catalogue, settings)
+        self._looked_at: dict[str, frozenset[str]] = {}  # by the region asked for: what was opened for it the last time
         self._words = WordOrder(catalogue, settings)
         self._shadow = ShadowQuestions(catalogue, self._similar, share=settings.shadow_share)
 
@@ -239,7 +240,7 @@ class Searcher:
     def _ask(self, query: Query, model_id: str | None = None) -> _Asked:
         """What the catalogue knows of the query, and its news taken into what is open."""
         region = anatomy.region(query.region)
-        readings = self._partitions.readings(_may_answer(query))
+        readings = self._partitions.readings(self._may_answer(query))
         filters = query.filters
         looks_at_cases = filters.restrict or filters.finding is not None or query.after is not None
         question = self._catalogue.questions.ask(
@@ -259,6 +260,10 @@ class Searcher:
         if query.after is not None and query.after.model_id != answering.encoding.model_id:
             raise BadInput("another model answers since the first page: ask again from the beginning")
         return _Asked(query=query, region=region, question=question, answering=answering, fresh=frozenset(fresh))
+
+    def _may_answer(self, query: Query) -> set[str]:
+        """Each region that is asked for, and those around it that were needed the last time: it had too few cases."""
+        return {key for wanted in query.regions for key in (wanted.key, *self._looked_at.get(wanted.key, ()))}
 
     def _answering(self, question: Question, region: Region, query: Query) -> Answering:
         """The study's encoding under a serving model; X-ray and CT of one study are told apart by the filters."""
@@ -305,11 +310,12 @@ class Searcher:
         """The region asked for, or the nearest parent that the model knows and that has enough cases."""
         notices = []
         thin: _Place | None = None
-        known = asked.encoding.regions
+        known, looked_at = asked.encoding.regions, set()
         for region in (asked.region, *anatomy.ancestors(asked.region.key)):
             if region.key not in known:
                 continue
             place = self._open(asked, region)
+            looked_at.add(region.key)
             if place.candidates >= self._settings.min_cases:
                 break
             thin = thin or place
@@ -319,6 +325,7 @@ class Searcher:
             place = thin
             few: dict[str, str | int] = {"count": place.candidates, "region": place.region.key}
             notices.append(Notice(code=NoticeCode.FEW_CANDIDATES, values=few))
+        self._looked_at[asked.region.key] = frozenset(looked_at)
         if place.region.key != asked.region.key:
             code = NoticeCode.TOO_FEW_CASES if asked.region.key in known else NoticeCode.NOT_A_REGION_OF_THE_MODEL
             notices.append(Notice(code=code, values={"asked": asked.region.key, "answered": place.region.key}))
@@ -363,12 +370,6 @@ class Searcher:
 def _stage(name: str) -> Iterator[None]:
     with metrics.timed(metrics.SEARCH_SECONDS, name), traces.start(name):
         yield
-
-
-def _may_answer(query: Query) -> set[str]:
-    """Each region that is asked for, and those around it, which answer where it has too few cases."""
-    asked = [anatomy.region(wanted.key) for wanted in query.regions]
-    return {region.key for own in asked for region in (own, *anatomy.ancestors(own.key))}
 
 
 def _following(asked: _Asked, places: list[_Place], found: Ranked, seen: int) -> PageMark | None:

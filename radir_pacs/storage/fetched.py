@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from .blobs import age_s, is_hash
 FOLDER = "fetched"  # in the home folder
 KEPT_S = 3600.0
 _ABANDONED_S = 600.0  # longer than any fetch
-_COMING = ".coming"
+_COMING, _LENT = ".coming", ".lent"
 _MARGIN_BYTES = 64 << 20  # of the disk, beyond what is kept free
 
 
@@ -67,6 +68,25 @@ class Fetched:
         self.trim(spare=place)
         return place
 
+    def lend(self, path: Path) -> Path | None:
+        """A file that is kept under a name of its own, until `give_back`: what goes meanwhile is read to its end.
+
+        None where it has just gone; the file itself where the file system has no links.
+        """
+        lent = self.folder / f"{os.urandom(8).hex()}{_LENT}"
+        try:
+            os.link(path, lent)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return path
+        return lent
+
+    def give_back(self, path: Path) -> None:
+        """Whoever lent the file has read it."""
+        if path.suffix == _LENT:
+            path.unlink(missing_ok=True)
+
     def drop(self, hashes: Sequence[str]) -> int:
         """Remove what stands for these files; returns how many did."""
         there = [path for sha256 in hashes if (path := self._place(sha256)).exists()]
@@ -82,6 +102,10 @@ class Fetched:
         """Remove what is too old, then the oldest beyond the bound, but not ``spare``."""
         left, kept = self.most_bytes, []
         for path in self.folder.glob("*"):
+            if path.suffix == _LENT:
+                if _lent_s(path) > _ABANDONED_S:
+                    path.unlink(missing_ok=True)
+                continue
             age = age_s(path)
             if age >= (_ABANDONED_S if path.suffix == _COMING else KEPT_S):
                 path.unlink(missing_ok=True)
@@ -104,3 +128,10 @@ def _size(path: Path) -> int:
     with contextlib.suppress(OSError):
         return path.stat().st_size
     return 0
+
+
+def _lent_s(path: Path) -> float:
+    """Since the names of the file changed for the last time."""
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_ctime
+    return 0.0

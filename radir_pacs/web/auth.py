@@ -64,7 +64,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             pass
         elif by_link and context_rights.enter(catalogue):
             _admit_by_link(address)
-        elif not _is_of_link_alone() and (known := _known(authorization)) is not None:
+        elif not context_rights.is_meant_alone() and (known := _known(authorization)) is not None:
             held = session.held()
             by_cookie = held is not None
             g.radir_leaves_link = by_cookie and context_rights.is_left()
@@ -146,11 +146,6 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
         with contextlib.suppress(StorageFailed):  # it is refused all the same, and recorded the next time
             catalogue.audit.note(AuditEvent.REFUSED, by, route=request.url_rule.rule if request.url_rule else None)
             refused.add((name, role, address))
-
-
-def _is_of_link_alone() -> bool:
-    """Whether the link's own page asks: where the link has expired, no session answers in its place."""
-    return context_rights.HEADER in request.headers
 
 
 def _is_open(path: str) -> bool:

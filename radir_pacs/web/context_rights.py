@@ -24,7 +24,7 @@ from radir_pacs.scopes import Scope
 from . import error_page
 
 COOKIE = "radir_context"
-HEADER = "X-Radir-Link"
+HEADER, PARAMETER = "X-Radir-Link", "link"  # the second in addresses of pictures, with which no page sends headers
 PAGE = "/sidebar"
 
 # Endpoints by subject. A route that names a study serves only the token's own.
@@ -58,6 +58,7 @@ _PICTURES = frozenset(
         "rendered.thumbnail_instance",
     }
 )
+_SHOWN = _PICTURES | {"rendered.rendered", "rendered.thumbnail"}
 _REACHED = _ABOUT_NO_STUDY | _ABOUT_ITS_STUDY | _NARROWED | _PICTURES | {"sidebar.slices"}
 _READER_CHARACTERS = 59
 _BROWSER = "link:"  # before the name of a reader whom no PACS vouched for: it never equals that of a signed-in reader
@@ -65,11 +66,21 @@ _BROWSER = "link:"  # before the name of a reader whom no PACS vouched for: it n
 
 def is_meant() -> bool:
     """Whether the link that this browser opened acts here, whoever is signed in with it."""
-    if HEADER in request.headers:
+    if is_meant_alone():
         return True
     if request.path == PAGE:
         return "context" in request.args
     return COOKIE in request.cookies and request.endpoint in _REACHED
+
+
+def is_meant_alone() -> bool:
+    """Whether the link's own page asks: where the link has ended, no session answers in its place."""
+    return HEADER in request.headers or (PARAMETER in request.args and request.endpoint in _SHOWN)
+
+
+def of_link(address: str) -> str:
+    """The address of a picture, or its parameters, as the page that asks may use it: a link's for no session's."""
+    return f"{address}&{PARAMETER}=1" if context() is not None else address
 
 
 def is_left() -> bool:

@@ -37,24 +37,24 @@ def install(app: Flask) -> None:
         if request.method == "OPTIONS" or not is_known():
             return
         asked = request.view_args or {}
-        if request.endpoint in _IMAGES and not _may_see_persons():
-            uids = [str(asked[name]) for name in ("study", "series", "instance")]
-            if not services().catalogue.encodings.is_compared(*uids):
-                raise NotFound("this token sees the images that were compared, and no others")
         parameters = _NAMING.get(request.endpoint or "", set())
         named = {request.args[name] for name in request.args if name.lower() in parameters}
         if "study" in asked and request.endpoint not in _MAY_BE_NEW:
             named.add(str(asked["study"]))
-        for uid in named:
-            require(uid)
+        require(*named)
+        if request.endpoint in _IMAGES and not _may_see_persons():
+            uids = [str(asked[name]) for name in ("study", "series", "instance")]
+            if not services().catalogue.encodings.is_compared(*uids):
+                raise NotFound("this token sees the images that were compared, and no others")
         if request.endpoint == "studies.pull":
             _require_may_pull(str(asked["study"]))
 
 
-def require(study_uid: str) -> None:
-    """Raise NotFound where the caller is restricted and the study is outside, or nowhere."""
-    if study_uid not in admitted([study_uid]):
-        raise NotFound(f"there is no study {study_uid}")
+def require(*study_uids: str) -> None:
+    """Raise NotFound where the caller is restricted and one of the studies is outside, or nowhere."""
+    missing = sorted(set(study_uids) - admitted(study_uids)) if study_uids else ()
+    if missing:
+        raise NotFound(f"there is no study {missing[0]}")
 
 
 def _require_may_pull(study_uid: str) -> None:

@@ -110,7 +110,7 @@ def house(hospital: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder, studies = hospital
     radiographs = [one for one in studies if one["kind"] == "CXR"]
     with running_stack(tmp_path_factory.mktemp("stack"), hl7_port=str(free_port())) as stack:
-        stack.radir("send", *(str(folder / file) for one in radiographs for file in one["files"]))
+        stack.json("send", *(str(folder / file) for one in radiographs for file in one["files"]))
         stack.wait_until_done(len(radiographs))
         with running_house(stack, tmp_path_factory) as started:
             yield started

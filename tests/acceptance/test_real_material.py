@@ -101,7 +101,7 @@ def test_a_real_chest_ct_is_answered(everything: tuple[Stack, Tally], hospital: 
         (tmp_path / str(number)).mkdir()
         for file in study["files"]:
             (tmp_path / str(number) / Path(file).name).symlink_to(folder / file)
-    stack.radir("send", str(tmp_path))
+    stack.json("send", str(tmp_path))
     stack.wait(
         lambda s: not s["queue"] and set(s["studies"]) <= ENDED and sum(s["studies"].values()) == before + len(cts)
     )

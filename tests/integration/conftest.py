@@ -13,11 +13,13 @@ import psycopg
 import pydicom
 import pytest
 import requests
+from argon2 import PasswordHasher
 from dicomweb_client import DICOMwebClient
 from flask import Flask
 from psycopg.conninfo import make_conninfo
 from pydicom.dataset import Dataset
 
+from radir_pacs.access import passwords
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
@@ -27,6 +29,20 @@ from radir_pacs.web.app import create_app
 from radir_pacs.web.server import make_server
 from tests.conftest import free_port
 from tests.integration.listening import listening
+
+USUAL_HASHER, CHEAP_HASHER = passwords._hasher, PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign-in takes 0.2 s of processor time with the usual parameters (tests/integration/test_sign_in.py)."""
+    hash_with(monkeypatch, CHEAP_HASHER)
+
+
+def hash_with(monkeypatch: pytest.MonkeyPatch, hasher: PasswordHasher) -> None:
+    """Of passwords, in this process."""
+    monkeypatch.setattr(passwords, "_hasher", hasher)
+    passwords._stand_in.cache_clear()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 import requests
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as settings_of_hypothesis
-from hypothesis import strategies as st
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import Rule
 
 from radir_pacs.callers import AuditEvent, Role
-from radir_pacs.catalogue import OF_ACCOUNTS, OF_TOKENS, Catalogue, NewSession, Rights, SubjectOf
+from radir_pacs.catalogue import OF_ACCOUNTS, Catalogue, NewSession, Rights, SubjectOf
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, StorageFailed
@@ -29,56 +21,11 @@ from tests.accounts_material import PASSWORD, Browser, add_account, forget
 from tests.catalogue_material import TESTER
 from tests.integration.conftest import Web
 from tests.integration.test_scopes import NORTH, House
-from tests.integration.test_tokens import bearing, rules
+from tests.integration.test_tokens import rules
 from tests.integration.test_web_context_rights import address
 from tests.integration.test_web_similar import MODEL as WEB_MODEL
 
 Ask = Callable[[str, str], requests.Response]
-
-
-WORDS = st.sampled_from(["1.2.3", "1.2.0", "x", "..", "%2e%2e", "a b", "meyer", "é", "1", "-1", "%00", "radir.css"])
-
-
-@dataclass(frozen=True)
-class Everybody:
-    """One of each kind of caller; ``callers``: the role, None for nobody, and how a request is made."""
-
-    web: Web
-    rules: list[Rule]
-    callers: dict[str, tuple[Role | None, Ask]]
-
-    def endpoint(self, path: str, method: str) -> str:
-        adapter = self.web.app.url_map.bind("127.0.0.1")
-        try:
-            return str(adapter.match(requests.compat.unquote(path), method)[0])
-        except HTTPException:
-            return ""
-
-
-@pytest.fixture
-def everybody(web: Web, catalogue: Catalogue) -> Everybody:
-    for role in OF_ACCOUNTS:
-        add_account(catalogue, f"a {role}", role)
-    tokens = {role: catalogue.access_tokens.create(f"token {role}", role, by=TESTER) for role in OF_TOKENS}
-    forget(web)
-
-    def asking(session: requests.Session, **headers: str) -> Ask:
-        def ask(method: str, url: str) -> requests.Response:
-            return session.request(method, url, headers={"Accept": "*/*"} | headers, allow_redirects=False, timeout=30)
-
-        return ask
-
-    callers: dict[str, tuple[Role | None, Ask]] = {"nobody": (None, asking(requests.Session()))}
-    callers["a stranger"] = (None, asking(requests.Session(), Authorization="Bearer radir_stranger"))
-    for role, token in tokens.items():
-        callers[f"token {role}"] = (role, asking(requests.Session(), **bearing(token)))
-    for role in OF_ACCOUNTS:
-        browser = Browser(web.root)
-        assert browser.sign_in(f"a {role}").status_code == 303
-        callers[f"session {role}"] = (role, asking(browser, Origin=web.root))
-        callers[f"lured {role}"] = (role, asking(browser, Origin="https://evil.example"))
-    kept = [rule for rule in rules(web) if rule.endpoint not in {"sign_in.out", "studies.delete"}]
-    return Everybody(web, kept, callers)
 
 
 @pytest.fixture
@@ -130,29 +77,6 @@ def test_every_route_is_as_open_to_a_session_as_to_a_token_of_its_role(web: Web,
                 assert answer.status_code != 401
                 tried += 1
     assert tried > 200
-
-
-@settings_of_hypothesis(
-    max_examples=40, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-)
-@given(data=st.data())
-def test_random_requests_reach_what_the_table_says_and_no_more(everybody: Everybody, data: st.DataObject) -> None:
-    """Ways of calling x roles x routes x methods x paths: by a table of ours, and never an error of the server."""
-    for _ in range(10):
-        rule = data.draw(st.sampled_from(everybody.rules))
-        method = data.draw(st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH"]))
-        kind = data.draw(st.sampled_from(sorted(everybody.callers)))
-        path = re.sub(r"<[^>]+>", lambda _: quote(data.draw(WORDS), safe="%"), rule.rule)
-        role, ask = everybody.callers[kind]
-        answer = ask(method, everybody.web.root + path)
-        assert answer.status_code < 500 or answer.status_code in (501, 502, 503), (method, path, kind, answer.text)
-        if role is None:
-            assert answer.status_code in (400, 401, 403, 404, 405), (method, path, answer.status_code)
-        elif kind.startswith("lured") and method != "GET":
-            assert answer.status_code in (400, 403, 404, 405), (method, path, kind, answer.status_code)
-        elif answer.status_code < 300:
-            reached = everybody.endpoint(path, method)
-            assert role in RIGHTS.get(reached, frozenset()), (method, path, kind, reached)
 
 
 def test_another_site_changes_nothing_with_the_cookie(web: Web, catalogue: Catalogue) -> None:

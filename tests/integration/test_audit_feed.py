@@ -50,7 +50,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 class SyslogServer:
     """Takes frames over TLS; ``misbehave``: what the next connections do instead, one each."""
 
-    def __init__(self, house: Authority, name: str = "localhost", client_ca: Path | None = None) -> None:
+    def __init__(self, house: Authority, name: str = "localhost", client_ca: Path | None = None, port: int = 0) -> None:
         identity = house.issue(name, here=name == "localhost")
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(identity.certificate, identity.key)
@@ -60,7 +60,7 @@ class SyslogServer:
         self.got: list[bytes] = []
         self.misbehave: list[Answer] = []
         self.connections = 0
-        self._listener = socket.create_server(("localhost", 0))
+        self._listener = socket.create_server(("localhost", port))
         self.address = f"localhost:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -139,7 +139,7 @@ def settings_of(settings: Settings) -> Callable[..., Settings]:
 
 
 def noted(catalogue: Catalogue, count: int) -> list[int]:
-    """Events of which a seal holds each; their numbers, in the order of the trail."""
+    """Events of which a seal holds each; the numbers of all there are, in the order of the trail."""
     for number in range(count):
         catalogue.audit.note(AuditEvent.OPENED, READER, f"2.25.{number}")
     while catalogue.audit.seal():
@@ -181,24 +181,50 @@ def test_what_is_not_sealed_waits(feed: AuditFeed, server: SyslogServer, catalog
     assert waiting(catalogue) == 1 and server.connections == 0
 
 
-def test_a_receiver_that_was_away_gets_all_in_order(
+class Hour(threading.Event):
+    """An hour of events that passes while the feed waits between its steps; what waits for it passes at once."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__()
+        self._catalogue, self._noted = catalogue, 0
+        self.passed_s, self.pauses = 0.0, [0.0]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """An event every ten seconds; True when the hour is over."""
+        assert timeout is not None
+        self.pauses.append(timeout)
+        self.passed_s += timeout
+        due = int(min(self.passed_s, 3600) / 10) - self._noted
+        for _ in range(due):
+            self._catalogue.audit.note(AuditEvent.OPENED, READER, f"2.25.{self._noted}")
+            self._noted += 1
+        self._catalogue.audit.seal()
+        return self.passed_s >= 3600
+
+
+def test_of_an_hour_without_its_receiver_nothing_is_lost_and_the_order_is_kept(
     house: Authority, catalogue: Catalogue, settings_of: Callable[..., Settings]
 ) -> None:
     port = free_port()
     catalogue.audit_receivers.keep(["syslog"])
     settings = settings_of(audit_syslog=f"localhost:{port}", audit_ca=str(house.file))
+    noted(catalogue, 1)  # for which it is asked in vain from the beginning on
+    hour = Hour(catalogue)
     feed = AuditFeed(catalogue, SyslogReceiver(settings, SOURCE), "me")
-    numbers = noted(catalogue, 1)
-    pauses = [feed.step() for _ in range(10)]
-    assert pauses[:4] == [1, 2, 4, 8] and max(pauses) == 60, "asked less and less often"
-    numbers = noted(catalogue, 700)  # what an hour brings
-    feed.step()
-    assert failure(catalogue) == "PEER_UNREACHABLE" and waiting(catalogue) == 701
-    server = SyslogServer(house)
+    thread = threading.Thread(target=feed.run, args=(hour,), daemon=True)
+    thread.start()
+    thread.join(60)
+    assert hour.passed_s >= 3600 and not thread.is_alive()
+    assert hour.pauses[1:6] == [1, 2, 4, 8, 16] and max(hour.pauses) == 60, "asked less and less often"
+    numbers = noted(catalogue, 0)
+    assert len(numbers) == waiting(catalogue) == 361 and failure(catalogue) == "PEER_UNREACHABLE"
+    server = SyslogServer(house, port=port)
     try:
-        moved = settings_of(audit_syslog=server.address, audit_ca=str(house.file))
-        steps(AuditFeed(catalogue, SyslogReceiver(moved, SOURCE), "me"), catalogue)
+        after = AuditFeed(catalogue, SyslogReceiver(settings, SOURCE), "me")  # the relay was started anew meanwhile
+        server.misbehave = [cut_after(200_000)]  # and the line breaks once while it catches up
+        steps(after, catalogue)
         assert server.events == numbers and failure(catalogue) is None
+        assert server.misbehave == [] and server.connections > 1, "the line was cut"
     finally:
         server.close()
 

@@ -120,3 +120,17 @@ def test_a_study_is_listed_with_what_people_know_it_by(
     )
     assert radir("problems") == 0
     assert "A-77" in capsys.readouterr().out
+
+
+def test_a_study_that_answers_by_vectors_of_before_is_listed(
+    catalogue: Catalogue, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its files made room, and no PACS gave them back for a later image; one that lacks nothing is no problem."""
+    for study in (1, 2):
+        add(catalogue, header(study, accession_number=f"A-{study}"))
+    with catalogue.withheld._database.transaction() as connection:
+        connection.execute("UPDATE study SET state = 'INDEXED'")
+        connection.execute("UPDATE study SET reason = 'away', reason_code = 'BLOB_AWAY' WHERE accession_number = 'A-1'")
+    assert radir("problems", "--json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)["studies"]
+    assert (listed["accession_number"], listed["state"], listed["reason_code"]) == ("A-1", "INDEXED", "BLOB_AWAY")

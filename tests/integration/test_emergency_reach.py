@@ -94,10 +94,44 @@ def test_an_id_without_issuer_is_of_one_site(house: House) -> None:
     assert reached(browser, [FOREIGN, own, foreign]) == {FOREIGN}, "whose id it is, is not sure any more"
 
 
+PLACEHOLDERS = ("UNKNOWN", "unbekannt", "ANONYMOUS", "0000", "999-99-9999", "xxx", "---", "?")
+
+
+@pytest.mark.parametrize("issuer", ["", "Trust"])
+def test_a_placeholder_opens_one_study_only(house: House, issuer: str) -> None:
+    """A site gives one id to many of its own patients: the study that was asked for, and no other one."""
+    studies = [
+        (add(house, 600 + 2 * at, SOUTH, id_, issuer), add(house, 601 + 2 * at, SOUTH, id_, issuer))
+        for at, id_ in enumerate(PLACEHOLDERS)
+    ]
+    browser = person(house)
+    for asked, other in studies:
+        assert ask(browser, asked).status_code == 303
+        assert browser.see(f"/studies/{asked}").status_code == 200
+        assert browser.see(f"/studies/{other}").status_code == 404
+    asked, same = add(house, 650, SOUTH, "4711", issuer), add(house, 651, SOUTH, "4711", issuer)
+    assert ask(browser, asked).status_code == 303
+    assert reached(browser, [asked, same, *(uid for pair in studies for uid in pair)]) == {
+        asked,
+        same,
+        *(uid for uid, _ in studies),
+    }
+
+
+def test_studies_of_two_birth_dates_are_of_two_people(house: House) -> None:
+    asked, same, other = (add(house, number, SOUTH, "4711") for number in (660, 661, 662))
+    with house.web.catalogue.withheld._database.transaction() as connection:
+        for study, born in ((asked, "1950-01-01"), (other, "1951-01-01")):
+            connection.execute("UPDATE study SET patient_birth_date = %s WHERE study_uid = %s", [born, study])
+    browser = person(house)
+    assert ask(browser, asked).status_code == 303
+    assert reached(browser, [asked, same, other]) == {asked, same}, "one of them does not tell"
+
+
 def test_an_id_with_its_issuer_is_the_same_everywhere(house: House) -> None:
     asked, same, other = (
         add(house, number, site, patient, "Trust")
-        for number, site, patient in ((510, SOUTH, "X"), (511, WEST, "X"), (512, WEST, "Y"))
+        for number, site, patient in ((510, SOUTH, "X1"), (511, WEST, "X1"), (512, WEST, "Y1"))
     )
     browser = person(house)
     assert ask(browser, asked).status_code == 303
@@ -107,7 +141,8 @@ def test_an_id_with_its_issuer_is_the_same_everywhere(house: House) -> None:
 def test_a_study_of_two_patients_opens_neither_of_them(house: House) -> None:
     local = add(house, 520, SOUTH, ["P1", "P3"])
     both, one, two = (
-        add(house, number, SOUTH, patient, "Trust") for number, patient in ((521, ["X", "Y"]), (522, "X"), (523, "Y"))
+        add(house, number, SOUTH, patient, "Trust")
+        for number, patient in ((521, ["X1", "Y1"]), (522, "X1"), (523, "Y1"))
     )
     browser = person(house)
     assert ask(browser, local).status_code == 303 and ask(browser, both).status_code == 303
@@ -115,7 +150,7 @@ def test_a_study_of_two_patients_opens_neither_of_them(house: House) -> None:
     assert reached(browser, everything) == {local, both}
     assert ask(browser, one).status_code == 303
     assert reached(browser, everything) == {local, both, one}
-    add_link(house, "Trust\\Y", "Trust\\X")
+    add_link(house, "Trust\\Y1", "Trust\\X1")
     forget(house.web)
     assert reached(browser, everything) == {local, both, one, two}, "one person by now, as the hospital says"
 
@@ -129,27 +164,27 @@ def add_link(house: House, prior: str, key: str) -> None:
 
 def test_a_merged_patient_is_one_patient(house: House) -> None:
     asked, merged, other = (
-        add(house, number, SOUTH, patient, "Trust") for number, patient in ((530, "X"), (531, "Y"), (532, "Z"))
+        add(house, number, SOUTH, patient, "Trust") for number, patient in ((530, "X1"), (531, "Y1"), (532, "Z1"))
     )
-    add_link(house, "Trust\\Y", "Trust\\X")
+    add_link(house, "Trust\\Y1", "Trust\\X1")
     browser = person(house)
     assert ask(browser, asked).status_code == 303
     assert reached(browser, [asked, merged, other]) == {asked, merged}
-    add_link(house, "Trust\\Z", "Trust\\X")
+    add_link(house, "Trust\\Z1", "Trust\\X1")
     forget(house.web)
     assert reached(browser, [asked, merged, other]) == {asked, merged}, "what was merged since was not asked for"
 
 
 def test_a_correction_opens_nobody_else(house: House, tmp_path: Path) -> None:
     asked, same, other = (
-        add(house, number, SOUTH, patient, "Trust") for number, patient in ((540, "X"), (541, "X"), (542, "Z"))
+        add(house, number, SOUTH, patient, "Trust") for number, patient in ((540, "X1"), (541, "X1"), (542, "Z1"))
     )
     browser = person(house)
     assert ask(browser, asked).status_code == 303
     assert reached(browser, [asked, same, other]) == {asked, same}
-    correct(house, house.images[-3], "Trust\\Z", tmp_path / "image.dcm")
+    correct(house, house.images[-3], "Trust\\Z1", tmp_path / "image.dcm")
     forget(house.web)
-    assert house.web.catalogue.studies.get(asked).patient_keys == ("Trust\\Z",)
+    assert house.web.catalogue.studies.get(asked).patient_keys == ("Trust\\Z1",)
     assert reached(browser, [asked, same, other]) == {asked}
 
 

@@ -221,6 +221,64 @@ def test_what_nobody_waits_for_is_encoded_at_a_low_priority(
     assert all(len(batch) == 1 for batch in shelf.batches[2:]), "short ones: somebody urgent may come"
 
 
+def test_a_new_study_waits_for_no_batch_of_a_model_that_does_not_answer(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
+) -> None:
+    old = receive(0)
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+    new: list[str] = []
+    done = threading.Event()
+    waited: list[bool] = []
+
+    def network(one: EncoderInput) -> Encoding:
+        if one.study_uid == old:  # slowly, beside other work; meanwhile a study comes
+            new.append(receive(7))
+            waited.append(done.wait(30))
+            return replace(by_hand(one), model_id="cxr-next-1")
+        answers = not done.is_set()
+        done.set()
+        return by_hand(one) if answers else replace(by_hand(one), model_id="cxr-next-1")
+
+    with encoding_line(catalogue, blobs.root, FakeShelf(network)) as line:
+        line.run()
+    assert waited == [True], "the new study is encoded while the batch beside it lasts"
+    assert states(catalogue, new) == [StudyState.ENCODED]
+    assert catalogue.models.coverage("cxr-next-1").share == 1
+
+
+def test_a_batch_beside_others_is_given_back_by_a_worker_that_stops(
+    catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
+) -> None:
+    receive(0)
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        line.run()
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+    returned = threading.Event()
+    shelf = FakeShelf(by_hand)
+    with encoding_line(catalogue, blobs.root, shelf) as line:
+
+        def network(one: EncoderInput) -> Encoding:
+            line.stop()
+            assert returned.wait(30)
+            return replace(by_hand(one), model_id="cxr-next-1")
+
+        shelf.network = network
+        line.run()
+        returned.set()
+    assert shelf.batches and catalogue.models.coverage("cxr-next-1").share == 0, "what came of it does not count"
+    with encoding_line(
+        catalogue, blobs.root, FakeShelf(lambda one: replace(by_hand(one), model_id="cxr-next-1"))
+    ) as line:
+        line.run()
+    assert catalogue.models.coverage("cxr-next-1").share == 1
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no priority of their own")
 def test_what_goes_alone_has_the_usual_priority_though_nobody_waits_for_it(
     catalogue: Catalogue,

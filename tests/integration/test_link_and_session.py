@@ -117,6 +117,23 @@ def test_the_links_page_never_acts_as_the_person(house: House) -> None:
     assert ask(browser, f"/api/studies/{OWN}", **OF_LINK).status_code == 401
 
 
+def test_pictures_of_the_links_page_are_never_shown_to_the_person(house: House) -> None:
+    browser = signed_in(house)
+    assert browser.see(url_of_link(house, reader="roth")).status_code == 200
+    told = ask(browser, f"/api/studies/{OWN}/similar?anatomy=chest&limit=1", **OF_LINK).text.splitlines()
+    head, case = (json.loads(line) for line in told[:2])
+    pictures = [one[form] for one in (head["query"], case) for form in ("picture", "thumbnail") if one[form]]
+    assert len(pictures) >= 3
+    for picture in pictures:
+        assert ask(browser, picture, Accept="image/*").status_code == 200, picture
+    assert browser.see("/").status_code == 200, "a page of the person's own"
+    for picture in pictures:
+        assert ask(browser, picture, Accept="image/*").status_code == 401, picture
+    assert callers(house, AuditEvent.OPENED, case["study"]) == {("roth", "sidebar")}
+    own = f"/dicom-web/studies/{case['study']}/rendered"
+    assert ask(browser, own, Accept="image/*").status_code == 200, "the person's own page shows it"
+
+
 def test_pages_that_ask_by_themselves_leave_the_link(house: House) -> None:
     """What a page of an administrator in another tab asks for every few seconds."""
     browser = signed_in(house, Role.ADMINISTRATOR)

@@ -114,6 +114,19 @@ def test_a_rollback_gives_the_same_encodings_and_no_recent_study_is_blind(catalo
     catalogue.models.promote(NEXT, by="Dr. A", reason="it was right")  # forward again
 
 
+def test_a_rollback_that_is_asked_for_twice_leads_no_further_back(catalogue: Catalogue) -> None:
+    for model_id in (MODEL, NEXT, "cxr-other"):
+        known(catalogue, model_id)
+        catalogue.models.promote(model_id, by="test", reason="newer")
+    model, _ = catalogue.models.rollback(CXR, by="Dr. B", reason="worse", instead_of="cxr-other")
+    assert model.model_id == serving(catalogue) == NEXT
+    with pytest.raises(Conflict, match=f"{NEXT} began to serve meanwhile, instead of cxr-other"):
+        catalogue.models.rollback(CXR, by="Dr. B", reason="worse", instead_of="cxr-other")
+    assert serving(catalogue) == NEXT and catalogue.models.history()[-1].model_id == NEXT
+    catalogue.models.rollback(CXR, by="Dr. B", reason="worse too")
+    assert serving(catalogue) == MODEL, "who does not name what serves goes further back"
+
+
 def test_of_two_promotions_at_once_one_wins(catalogue: Catalogue) -> None:
     archive(catalogue, 1)
     follow(catalogue)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -64,11 +65,11 @@ def at(serve: Callable[..., Web], mapping: Path) -> Callable[..., Web]:
     return start
 
 
-@pytest.fixture
-def certified(at: Callable[..., Web]) -> Iterator[Web]:
-    """With the certified provider, in a process of its own."""
+@contextmanager
+def provider_for(ours: int) -> Iterator[str]:
+    """The issuer of a certified provider, in a process of its own, for a web service at a port of ours."""
     need_folder(FOLDER / "node_modules", "make tests/provider/node_modules/installed")
-    port, ours = free_port(), free_port()
+    port = free_port()
     with subprocess.Popen(
         [need("node"), "provider.js", str(port), str(ours)],
         cwd=FOLDER,
@@ -79,9 +80,16 @@ def certified(at: Callable[..., Web]) -> Iterator[Web]:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "ready\n"
-            yield at(f"http://127.0.0.1:{port}", web_port=ours)
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
+
+
+@pytest.fixture
+def certified(at: Callable[..., Web]) -> Iterator[Web]:
+    ours = free_port()
+    with provider_for(ours) as issuer:
+        yield at(issuer, web_port=ours)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 import requests
-from argon2 import PasswordHasher
 
 from radir_pacs.access import passwords, sign_in
 from radir_pacs.callers import AuditEvent, Role
@@ -21,9 +20,21 @@ from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, SignInFailed, StorageFailed, TooManyRequests
 from tests.accounts_material import PASSWORD, Browser, add_account, forget
 from tests.catalogue_material import TESTER
-from tests.integration.conftest import Web
+from tests.integration.conftest import CHEAP_HASHER, USUAL_HASHER, Web, hash_with
 
 Ask = Callable[[str, str], requests.Response]
+
+
+@pytest.fixture
+def usual_passwords(cheap_passwords: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that look at the parameters, or at what they cost."""
+    hash_with(monkeypatch, USUAL_HASHER)
+
+
+def test_passwords_are_hashed_as_the_rfc_asks(usual_passwords: None) -> None:
+    """RFC 9106, 4, second recommendation: 3 passes over 64 MiB in 4 lanes. Whatever is cheaper is outdated."""
+    assert passwords.hashed(PASSWORD).startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert passwords.is_outdated(CHEAP_HASHER.hash(PASSWORD))
 
 
 def test_guesses_wait_longer_and_longer_and_keep_nobody_else_out(web: Web, catalogue: Catalogue) -> None:
@@ -70,7 +81,9 @@ def test_many_guesses_at_once_count_as_many(catalogue: Catalogue, settings: Sett
     assert sum(not wait_s for wait_s in results) <= FREE_TRIES
 
 
-def test_an_unknown_name_takes_as_long_as_a_wrong_password(catalogue: Catalogue, settings: Settings) -> None:
+def test_an_unknown_name_takes_as_long_as_a_wrong_password(
+    usual_passwords: None, catalogue: Catalogue, settings: Settings
+) -> None:
     """The work is the same: one hash, whoever is asked for."""
     add_account(catalogue)
     add_account(catalogue, "off")
@@ -80,7 +93,7 @@ def test_an_unknown_name_takes_as_long_as_a_wrong_password(catalogue: Catalogue,
 
     class Counting:
         def __getattr__(self, name: str) -> object:
-            return getattr(PasswordHasher(), name)
+            return getattr(USUAL_HASHER, name)
 
         def verify(self, kept: str, password: str) -> bool:
             computed.append(kept.partition("$m=")[2].partition("$")[0])

@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 
 from radir_pacs.access import erasure
 from radir_pacs.callers import Role
-from radir_pacs.catalogue import Away, Catalogue
+from radir_pacs.catalogue import Away, Catalogue, StoredInstance
 from radir_pacs.intake import source_files
 from radir_pacs.intake.bounded_answer import AnswerBounds, bounded_get
 from radir_pacs.intake.retention import load_retention
@@ -409,6 +409,27 @@ def test_what_made_room_is_shown_from_the_pacs_and_pulled_only_where_it_is_not_t
     pacs.answer = (500, "text/plain", b"")
     assert code(web.get(at(image, "/frames/1"), "application/octet-stream")) == (503, "picture_away")
     assert [one.count for one in web.catalogue.overview().jobs if one.kind is JobKind.PULL] == [1]
+
+
+@pytest.mark.parametrize("form", ["", "/rendered", "/frames/1", "/frames/1/rendered", "/bulkdata/7FE00010"])
+def test_what_makes_room_while_it_is_sent_is_sent_whole(
+    web_of: Web, pacs: FakePacs, image: Dataset, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs.gives(image)
+    asked = web_of.get(at(image, form))
+    assert asked.status_code == 200
+    folder = web_of.settings.home / "fetched"
+    file_of = source_files.SourceFiles.file_of
+
+    def then_trimmed(self: source_files.SourceFiles, instance: StoredInstance) -> Path | None:
+        path = file_of(self, instance)
+        assert Fetched(web_of.settings.home, 0).drop([instance.content_sha256]) == 1
+        return path
+
+    monkeypatch.setattr(source_files.SourceFiles, "file_of", then_trimmed)
+    answer = web_of.get(at(image, form))
+    assert (answer.status_code, len(answer.content)) == (200, len(asked.content))
+    wait_for(lambda: not list(folder.iterdir()))
 
 
 def test_what_is_erased_while_it_comes_does_not_stay(

@@ -39,7 +39,7 @@ def test_pixelmed_finds_no_error(modality: str, region: str, options: dict[str, 
     report(modality, region, **changed).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     limits = [f"-Djdk.xml.xpath{name}Limit=0" for name in ("ExprOp", "TotalOp", "ExprGrp")]
     validator = ["-cp", ":".join(map(str, JARS)), "com.pixelmed.validate.DicomSRValidator"]
-    command = [java, "-XX:TieredStopAtLevel=1", *limits, *validator, str(tmp_path / "sr.dcm")]
+    command = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", *limits, *validator, str(tmp_path / "sr.dcm")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     said = done.stdout + done.stderr
     assert "Root Template Validation Complete" in said

@@ -103,7 +103,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
         collecting() as collector,
         running_stack(tmp_path_factory.mktemp("traced"), traces_url=collector.url) as stack,
     ):
-        stack.radir("send", str(files))
+        stack.json("send", str(files))
         stack.wait_until_done(len(studies))
         yield Traced(stack, collector, files, studies)
 

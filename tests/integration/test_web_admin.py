@@ -290,7 +290,11 @@ def test_a_model_is_shadowed_promoted_and_rolled_back_with_reasons(
     done = send(client, f"/admin/models/{second}/promote", f"/admin/models/{second}/promote", reason="better")
     assert "It answers from the next question on" in see(client, done.headers["Location"])
     see(client, "/admin/models")
-    send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse on portables")
+    asked = see(client, "/admin/rollback/cxr")
+    assert f'name="instead_of" value="{second}"' in asked
+    stale = send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse", instead_of=first)
+    assert stale.status_code == 409, "another model serves than the form that was sent shows"
+    send(client, "/admin/rollback/cxr", "/admin/rollback/cxr", reason="worse on portables", instead_of=second)
     serving = catalogue.models.serving(ImageKind.CXR)
     assert serving is not None and serving.model_id == first
     last = registry.history()[-1]
@@ -390,7 +394,7 @@ def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, 
         "patients": 30,
         "overall": paired | {"interval_95": [0.1, 0.4]},
         "regions": {
-            "left_lung": worse | {"name": "left lung"},
+            "left_lung": worse | {"name": "left lung", "chance": 0.2024},
             "heart": paired | {"interval_95": None, "name": "heart"},
         },
         "groups": [worse | {"by": "sex", "group": "F", "judged": True}],
@@ -404,6 +408,7 @@ def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, 
     assert "sandbox" in policy and "script-src" not in policy and "default-src 'none'" in policy
     page = see(client, f"/admin/retraining/{number}")
     assert "+0.250" in page and "−0.300 … −0.100" in page and "too few" in page and "<script>alert" not in page
+    assert page.count("by chance somewhere") == 1 and re.search(r"by chance somewhere: 20\.2\s%", page)
 
 
 def test_who_promoted_the_challenger_of_a_run_is_shown(

@@ -110,7 +110,7 @@ def test_torchrun_runs_the_command_itself(tmp_path: Path) -> None:
     folder, out = folder_of(toy_set(64, seed=4), tmp_path / "hospital"), tmp_path / "model"
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "radir_pacs.cli", "train"]
     words += ["--kind", "cxr", "--data", str(folder), "--cache", str(tmp_path / "cache"), "--out", str(out)]
-    words += ["--epochs", "1", "--batch", "16", "--threads", "1", "--device", "cpu", "--json"]
+    words += ["--epochs", "1", "--batch", "16", "--threads", "1", "--device", "cpu", "--augment", "off", "--json"]
     ended = subprocess.run(
         [sys.executable, *words], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=280
     )

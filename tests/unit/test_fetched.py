@@ -52,6 +52,23 @@ def test_the_oldest_go_when_there_are_too_many_but_not_the_one_that_came(tmp_pat
     assert fetched.count([A, B, C]) == 1
 
 
+def test_what_is_lent_is_read_to_its_end_whatever_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = Fetched(tmp_path, 1000)
+    path = put(fetched, A)
+    first, second = fetched.lend(path), fetched.lend(path)
+    assert first is not None and second is not None and first != second
+    fetched.drop([A])
+    fetched.trim()
+    assert first.read_bytes() == second.read_bytes() == bytes(10) and fetched.count([A]) == 0
+    fetched.give_back(first)
+    assert list(fetched.folder.iterdir()) == [second]
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 700)
+    fetched.trim()
+    assert list(fetched.folder.iterdir()) == [], "nobody gave it back"
+    assert fetched.lend(path) is None
+
+
 def test_what_came_half_is_left_nowhere(tmp_path: Path) -> None:
     fetched = Fetched(tmp_path, 1000)
     with pytest.raises(ZeroDivisionError), fetched.coming() as path:

@@ -13,11 +13,19 @@ from radir_pacs.callers import Role
 from radir_pacs.cli.viewer import install
 from radir_pacs.scopes import Scope
 from tests.accounts_material import PASSWORD, add_account
-from tests.integration.conftest import Web
+from tests.integration.conftest import CHEAP_HASHER, Web, hash_with
 from tests.services import need
 from tests.viewer.conftest import _WATCH, Archive, fill, picture_of, serious_issues, serving
 
 TOKEN = "sixteen-letters!"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """As the integration tests have them."""
+    with pytest.MonkeyPatch.context() as patch:
+        hash_with(patch, CHEAP_HASHER)
+        yield
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Champion and challenger on the same held-out patients: regions, groups, collapse, speed and size.
 
 Judged by mined reports, over queries whose region is abnormal. Each figure comes with the paired difference and its
-95 % bootstrap interval over patients.
+95 % bootstrap interval over patients; that of a region or group with the chance of such a loss anywhere (`chance`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..evaluation.exam import IMAGE_TO_IMAGE, Exam, region_name
 from ..evaluation.measures import F64, I64, KS, lines, score
 from ..evaluation.regions import TRIVIAL, RegionCandidate, candidates
 from ..evaluation.resample import Bootstrap, Resampled
+from .chance import Part, by_chance
 from .material import Groups, Material
 from .plan import Plan
 from .snapshot import share_of
@@ -120,14 +121,18 @@ def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundl
         )
     judged = tuple(judged_region(exam, one, *vectors, plan.gates.k) for one in asked)
     bootstrap = Bootstrap(exam.patients, plan.recipe.seed)
-    regions = {one.key: paired_region(bootstrap, one) for one in judged}
+    regions = {one.key: vars(paired_region(bootstrap, one)) | {"name": region_name(one.key)} for one in judged}
+    by_group = _groups(bootstrap, judged, groups, plan.gates.least_queries)
+    parts = [Part(one.rows, one.challenger - one.champion) for one in judged]
+    parts += [part for _, part in by_group if part is not None]
+    chances = iter(by_chance(exam.patients, parts, plan.recipe.seed).round(4).tolist())
     told = {
         "measure": f"Recall@{plan.gates.k}, queries whose region is abnormal by their mined report",
         "images": len(exam),
         "patients": len(np.unique(exam.patients)),
         "overall": vars(mean_of_regions(bootstrap, judged)),
-        "regions": {key: vars(paired) | {"name": region_name(key)} for key, paired in regions.items()},
-        "groups": _groups(bootstrap, judged, groups, plan.gates.least_queries),
+        "regions": {key: figures | {"chance": next(chances)} for key, figures in regions.items()},
+        "groups": [figures | {"chance": None if part is None else next(chances)} for figures, part in by_group],
         "collapse": {"champion": _cosines(vectors[0]), "challenger": _cosines(vectors[1]), "limit": COLLAPSED},
         "latency_ms": _latency(champion, challenger, data),
         "memory_bytes": {"champion": _bytes(champion), "challenger": _bytes(challenger)},
@@ -166,13 +171,15 @@ def mean_of_regions(bootstrap: Bootstrap, judged: Sequence[Judged]) -> Paired:
     return Paired.of(champion, challenger, float(np.mean([np.nanmean(one.random) for one in judged])))
 
 
-def _groups(bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups, least_queries: int) -> list[dict[str, Any]]:
-    """All queries of all judged regions, by group; groups with too few are counted and not judged."""
+def _groups(
+    bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups, least_queries: int
+) -> list[tuple[dict[str, Any], Part | None]]:
+    """All queries of all judged regions, by group; one with too few is counted and not judged: it has no part."""
     rows = np.concatenate([one.rows for one in judged])
     champion, challenger, random = (
         np.concatenate([getattr(one, name) for one in judged]) for name in ("champion", "challenger", "random")
     )
-    found = []
+    found: list[tuple[dict[str, Any], Part | None]] = []
     for by in GROUPS:
         of: Sequence[str | None] = getattr(groups, by)
         for group in sorted({name for name in of if name is not None}):
@@ -183,7 +190,8 @@ def _groups(bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups, leas
                 bootstrap.resampled(challenger[mine][:, None], rows[mine]),
                 float(np.nanmean(random[mine])) if mine.any() else None,
             )
-            found.append({"by": by, "group": group, "judged": enough, **vars(paired)})
+            figures = {"by": by, "group": group, "judged": enough, **vars(paired)}
+            found.append((figures, Part(rows[mine], (challenger - champion)[mine]) if enough else None))
     return found
 
 

@@ -22,7 +22,11 @@ class GateCode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """``value`` is what was measured, ``limit`` what the plan allows, ``of`` the region or group."""
+    """``value`` is what was measured, ``limit`` what the plan allows, ``of`` the region or group.
+
+    ``chance`` of a region or group: how probable such a loss anywhere is for a challenger that is as good; ``limit``
+    is the least chance that the plan allows.
+    """
 
     code: GateCode
     passed: bool
@@ -31,6 +35,7 @@ class Gate:
     of: str = ""
     interval_95: tuple[float, float] | None = None
     judged: bool = True
+    chance: float | None = None
 
     def __str__(self) -> str:
         def number(value: float | None) -> str:
@@ -43,7 +48,11 @@ class Gate:
             case GateCode.OVERALL:
                 return f"mean of all regions: {number(self.value)}{interval}; must lie above {self.limit:.3f}"
             case GateCode.REGION | GateCode.GROUP:
-                return f"{self.of}: {number(self.value)}{interval}; must not lie below {self.limit:.3f}"
+                chance = f"; refused below {100 * self.limit:.1f} %"
+                if self.chance is not None:
+                    chance = f"; by chance at any region or group: {100 * self.chance:.1f} %{chance}"
+                lost = self.value is not None and self.value < 0
+                return f"{self.of}: {number(self.value)}{interval}{chance if lost else ''}"
             case GateCode.COLLAPSE:
                 return f"mean cosine within a region {number(self.value)}; at most {self.limit:.3f}"
             case GateCode.LATENCY:
@@ -85,22 +94,23 @@ def _figures(plan: Plan, told: Mapping[str, Any]) -> Iterator[Gate]:
         interval_95=interval and tuple(interval),
     )
     for region in told["regions"].values():
-        yield _not_worse(GateCode.REGION, region["name"], region, judged=True)
+        yield _not_worse(GateCode.REGION, region["name"], region, rule.false_refusal)
     for group in told["groups"]:
-        yield _not_worse(GateCode.GROUP, f"{group['by']} {group['group']}", group, judged=group["judged"])
+        yield _not_worse(GateCode.GROUP, f"{group['by']} {group['group']}", group, rule.false_refusal)
 
 
-def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], *, judged: bool) -> Gate:
-    interval = figures["interval_95"]
-    worse = interval is not None and interval[1] < 0
+def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], limit: float) -> Gate:
+    """A part without a chance has too few queries, and is not judged."""
+    interval, chance, difference = figures["interval_95"], figures["chance"], figures["difference"]
     return Gate(
         code=code,
-        passed=not (judged and worse),
-        value=figures["difference"],
-        limit=0.0,
+        passed=chance is None or difference is None or difference >= 0 or chance >= limit,
+        value=difference,
+        limit=limit,
         of=of,
         interval_95=interval and tuple(interval),
-        judged=judged,
+        judged=chance is not None,
+        chance=chance,
     )
 
 

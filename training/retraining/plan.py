@@ -48,14 +48,16 @@ class RecipePlan:
 @dataclass(frozen=True, kw_only=True)
 class GatePlan:
     """overall: "better": the 95 % interval of the difference lies above ``least_gain``; "no worse": above
-    -``most_loss``. A region or group is judged from so many abnormal queries; it fails where its whole interval lies
-    below zero. latency and memory: the challenger's over the champion's."""
+    -``most_loss``. A region or group is judged from so many abnormal queries. One that lost fails where chance would
+    show such a loss anywhere with less than this probability; so this share of challengers that are as good as their
+    champion everywhere is refused. latency and memory: the challenger's over the champion's."""
 
     overall: Literal["better", "no worse"] = "better"
     least_gain: float = 0.0
     most_loss: float = 0.02
     k: int = 5
     least_queries: int = 20
+    false_refusal: float = 0.2
     most_latency: float = 1.25
     most_memory: float = 1.25
 
@@ -164,6 +166,7 @@ def _check(plan: Plan) -> None:
         "gates.least_gain and gates.most_loss are between 0 and 1": 0 <= gates.least_gain < 1
         and 0 <= gates.most_loss < 1,
         "gates.least_queries is at least 5": gates.least_queries >= 5,
+        "gates.false_refusal is between 0 and 1": 0 < gates.false_refusal < 1,
         "gates.most_latency and gates.most_memory are at least 1": min(gates.most_latency, gates.most_memory) >= 1,
         "data.least_studies, least_patients and least_held_out_patients are positive": min(
             data.least_studies, data.least_patients, data.least_held_out_patients

@@ -162,8 +162,11 @@ def ask_rollback(kind: str) -> Response:
 
 @blueprint.post("/rollback/<kind>")
 def rollback(kind: str) -> Response:
-    """Have the model answer that answered before, as ``radir models rollback`` does. Raises NotFound, Conflict."""
-    found, _ = _registry().rollback(_kind(kind), **_said())
+    """Have the model answer that answered before, as ``radir models rollback`` does. Raises NotFound, Conflict.
+
+    ``instead_of``: the model that served when the form was shown; a form that is sent twice leads no further back.
+    """
+    found, _ = _registry().rollback(_kind(kind), instead_of=view.field("instead_of", 200), **_said())
     return view.after(url_for("admin_models.model", model_id=found.model_id, done="rollback"))
 
 

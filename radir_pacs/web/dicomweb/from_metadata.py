@@ -86,7 +86,8 @@ def _checked(attributes: Any, depth: int) -> Attributes:
         raise BadInput("the metadata are not data sets in the DICOM JSON model (PS3.18 F.2)")
     checked: Attributes = {}
     for tag, found in attributes.items():
-        if not _TAG.fullmatch(tag.upper()) or not isinstance(found, dict) or found.get("vr") not in _VRS:
+        vr = found.get("vr") if isinstance(found, dict) else None
+        if not _TAG.fullmatch(tag.upper()) or not isinstance(vr, str) or vr not in _VRS:
             raise BadInput("the metadata contain something that is not an attribute")
         forms = _FORMS & found.keys()
         if len(forms) > 1 or not all(_is_well_formed(form, found) for form in forms):

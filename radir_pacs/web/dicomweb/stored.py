@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from flask import Response, after_this_request
+
 from radir_pacs.catalogue import Away, StoredInstance
 from radir_pacs.dicom.header import read_header
 from radir_pacs.errors import BlobAway, BlobDamaged, NotFound, PictureAway
@@ -64,12 +66,24 @@ def whole_blob_of(instance: StoredInstance, *, may_fetch: bool = True) -> Path:
         if may_fetch and reason is not None:
             try:
                 if (path := context.source_files.file_of(instance)) is not None:
-                    return path
+                    return _until_sent(path)
             except PictureAway as failed:
                 away = failed
         if context.catalogue.damage.note(damaged.sha256, to_be_shown=True):
             raise away from damaged
         raise
+
+
+def _until_sent(path: Path) -> Path:
+    """A file of the source PACS, which may go from what is kept while it is read; it is given back with the answer."""
+    give_back = services().source_files.give_back
+
+    @after_this_request
+    def sent(response: Response) -> Response:
+        response.call_on_close(lambda: give_back(path))
+        return response
+
+    return path
 
 
 def url_of(instance: StoredInstance) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 from flask import Blueprint, Response, request
@@ -60,9 +61,13 @@ def _stored() -> StoredInstance:
             raise BadInput("objectUID is missing")
         if uid is not None and not is_valid_uid(uid):
             raise BadInput(f"{name} is not a UID (PS3.5 9.1)")
-    stored = services().catalogue.instances.get(uids["objectUID"] or "")
-    if stored.study_uid not in scope_guard.admitted([stored.study_uid]):
-        raise NotFound(f"there is no instance {stored.sop_uid}")
+    stored = None
+    with contextlib.suppress(NotFound):
+        stored = services().catalogue.instances.get(uids["objectUID"] or "")
+    study_uid = stored.study_uid if stored is not None else ""
+    is_admitted = study_uid in scope_guard.admitted([study_uid])  # asked either way, so that no time tells them apart
+    if stored is None or not is_admitted:
+        raise NotFound(f"there is no instance {uids['objectUID']}")
     if uids["studyUID"] not in (None, stored.study_uid) or uids["seriesUID"] not in (None, stored.series_uid):
         raise NotFound("there is no such instance in this series")
     audit.note_opened(stored.study_uid)

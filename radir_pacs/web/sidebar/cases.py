@@ -16,7 +16,7 @@ from radir_pacs.reports import Excerpt, excerpt, findings_from_json, whole_repor
 from radir_pacs.scopes import WITHOUT_IMAGES
 from radir_pacs.similar_cases import FindingNote, SimilarCase, SimilarCaseList
 from radir_pacs.types import CatalogueStudy, ImageKind
-from radir_pacs.web import audit
+from radir_pacs.web import audit, context_rights
 from radir_pacs.web.dicomweb.rendered import THUMBNAIL_PX
 from radir_pacs.web.dicomweb.representative import kind_of, of_region
 from radir_pacs.web.dicomweb.slice_order import from_head_to_feet
@@ -46,13 +46,13 @@ class Shown:
 
     def rendered(self, parameters: str) -> str:
         """The address of the picture; ``parameters`` are those of the query, without the window."""
-        return f"{self._url}/rendered?{parameters}{window_parameter(self.window)}"
+        return context_rights.of_link(f"{self._url}/rendered?{parameters}{window_parameter(self.window)}")
 
     @property
     def thumbnail(self) -> str:
         if self.instance.frames > 1:
             return self.rendered(f"accept=image/jpeg&viewport={THUMBNAIL_PX},{THUMBNAIL_PX}")
-        return f"{self._url}/thumbnail?accept=image/jpeg{window_parameter(self.window)}"
+        return context_rights.of_link(f"{self._url}/thumbnail?accept=image/jpeg{window_parameter(self.window)}")
 
     @property
     def _url(self) -> str:

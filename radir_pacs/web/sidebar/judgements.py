@@ -38,7 +38,12 @@ def judge(study: str) -> tuple[str, int]:
     scope_guard.require(case)
     context_rights.require_may_judge(services().catalogue, case)
     rank, score = body.get("rank"), body.get("score")
-    if not isinstance(rank, int) or not isinstance(score, int | float):
+    if (
+        not isinstance(rank, int)
+        or not isinstance(score, int | float)
+        or isinstance(rank, bool)
+        or isinstance(score, bool)
+    ):
         raise BadInput("rank and score are numbers")
     try:
         feedback = Feedback(
@@ -53,7 +58,7 @@ def judge(study: str) -> tuple[str, int]:
             reason=texts["reason"],
             reader=context_rights.reader(texts["reader"]),
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise BadInput(str(error)) from None
     services().catalogue.feedback.add(feedback)
     return "", 204

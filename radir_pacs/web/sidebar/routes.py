@@ -142,7 +142,7 @@ def slices(study: str) -> Response:
         {
             "instances": ordered,
             "base": f"{BASE}/studies/{case}/series/{series}/instances",
-            "rendering": f"{PICTURE}{window_parameter(window)}",
+            "rendering": context_rights.of_link(f"{PICTURE}{window_parameter(window)}"),
         }
     )
 
