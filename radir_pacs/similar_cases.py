@@ -73,14 +73,17 @@ class WordsOf(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """A question in words that no model needs to have been trained on. Raises ValueError for none or too many."""
+    """A question in words that no model needs to have been trained on.
+
+    Raises ValueError for none or too many, and for what is no text: it is told back in a header and on terminals.
+    """
 
     text: str
     of: WordsOf = WordsOf.REGION
 
     def __post_init__(self) -> None:
-        if not self.text.strip() or len(self.text) > WORDS_CHARACTERS:
-            raise ValueError(f"a question in words has 1 to {WORDS_CHARACTERS} characters")
+        if not self.text.strip() or len(self.text) > WORDS_CHARACTERS or not self.text.isprintable():
+            raise ValueError(f"a question in words has 1 to {WORDS_CHARACTERS} printable characters")
 
 
 @dataclass(frozen=True, kw_only=True)

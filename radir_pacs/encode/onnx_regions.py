@@ -19,6 +19,7 @@ from .places import place
 
 LEAST_OPSET = 13
 MOST_CELLS = 128 * 128
+_SLICED = ("first", "end", "axis")  # of the tokens of the grid
 
 
 class Features(StrEnum):
@@ -48,19 +49,28 @@ def by_region(content: bytes, features: Features, *, prefix: int, shape: Sequenc
         raise ValueError(f"the model has {len(graph.output)} outputs: export it with the features alone")
     grid = _grid(_answer(content, shape), features, prefix, shape)
     places = np.stack([place(key, grid) for key in keys])
-    cells = places.shape[1]
-    pad = ((0, 0), (prefix, 0))
+    everywhere = np.full_like(places, 1 / places.shape[1])
     constants: dict[str, np.ndarray[Any, Any]] = {
-        "places": np.pad(places, pad).astype(np.float32),
-        "everywhere": np.pad(np.full_like(places, 1 / cells), pad).astype(np.float32),
+        "places": places.astype(np.float32),
+        "everywhere": everywhere.astype(np.float32),
+        "picture": everywhere[:1].astype(np.float32),
         "lateral": np.array(VIEWS.index("lateral"), np.int64),
-        "flat": np.array([0, 0, -1], np.int64),
     }
+    if features is Features.MAP:
+        constants["flat"] = np.array([0, 0, -1], np.int64)
+    elif prefix:
+        ends = (prefix, np.iinfo(np.int64).max, 1)
+        constants |= {name: np.array([n], np.int64) for name, n in zip(_SLICED, ends, strict=True)}
     new = _Names(graph)
     nodes = [
         helper.make_node("Constant", [], [new[name]], value=numpy_helper.from_array(value))
         for name, value in constants.items()
     ]
+    weights = {value.name for value in graph.initializer}
+    for at in reversed(range(len(graph.input))):  # older exporters list the weights as well
+        if graph.input[at].name in weights:
+            del graph.input[at]
+    model.ir_version = max(model.ir_version, 4)  # the first in which weights need not be listed
     if len(graph.input) == 1:
         graph.input.append(helper.make_tensor_value_info(new["view"], TensorProto.INT64, [1]))
     rows, view = graph.output[0].name, graph.input[1].name
@@ -70,13 +80,20 @@ def by_region(content: bytes, features: Features, *, prefix: int, shape: Sequenc
             helper.make_node("Transpose", [new["columns"]], [new["rows"]], perm=[0, 2, 1]),
         ]
         rows = new["rows"]
+    elif prefix:
+        nodes.append(helper.make_node("Slice", [rows, *(new[name] for name in _SLICED)], [new["rows"]]))
+        rows = new["rows"]
+    # The spread is that of the distances from the picture's mean: squares of features far from zero would leave none.
     nodes += [
+        helper.make_node("MatMul", [new["picture"], rows], [new["centre"]]),
+        helper.make_node("Sub", [rows, new["centre"]], [new["distances"]]),
         helper.make_node("Equal", [view, new["lateral"]], [new["is_lateral"]]),
         helper.make_node("Where", [new["is_lateral"], new["everywhere"], new["places"]], [new["share"]]),
-        helper.make_node("MatMul", [new["share"], rows], [new["mean"]]),
-        helper.make_node("Mul", [rows, rows], [new["squares"]]),
+        helper.make_node("MatMul", [new["share"], new["distances"]], [new["distance"]]),
+        helper.make_node("Add", [new["distance"], new["centre"]], [new["mean"]]),
+        helper.make_node("Mul", [new["distances"], new["distances"]], [new["squares"]]),
         helper.make_node("MatMul", [new["share"], new["squares"]], [new["square"]]),
-        helper.make_node("Mul", [new["mean"], new["mean"]], [new["of_mean"]]),
+        helper.make_node("Mul", [new["distance"], new["distance"]], [new["of_mean"]]),
         helper.make_node("Sub", [new["square"], new["of_mean"]], [new["difference"]]),
         helper.make_node("Relu", [new["difference"]], [new["variance"]]),
         helper.make_node("Sqrt", [new["variance"]], [new["spread"]]),

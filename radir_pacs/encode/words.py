@@ -21,7 +21,6 @@ from .network import RadirNetwork, spread
 from .tokenizer import UNKNOWN
 
 WORD_TOKENS = 64  # of a question that are read
-BATCH = 32  # images at a time
 
 
 def reader_of(bundle: Bundle) -> RadirNetwork:
@@ -33,41 +32,48 @@ def reader_of(bundle: Bundle) -> RadirNetwork:
     return bundle.network.eval()
 
 
-@torch.inference_mode()
-def vectors_in_words(bundle: Bundle, kept: Sequence[KeptTokens], text: str) -> F32:
-    """Unit vectors float32 [n, dim] of these images, asked for a region in words; centred on their own mean and spread.
-
-    Raises BadInput.
-    """
-    network = reader_of(bundle)
-    return centred(network, network.head.raw(_features(network, bundle, kept, text)))[:, 0].numpy()
-
-
 def centred(network: RadirNetwork, raw: Tensor) -> Tensor:
     """Unit vectors [n, q, dim] of raw answers to q texts, measured from the mean and spread of these n."""
     mean = raw.mean(0)
     return network.head.measured_from(mean, spread(raw, mean), raw)[1]
 
 
-@torch.inference_mode()
-def presence_in_words(bundle: Bundle, kept: Sequence[KeptTokens], text: str) -> F32:
-    """From 0 to 1, float32 [n]: how much each image says that what the words name is there ("mass in the left lung").
+class Asked:
+    """A text put to a bundle's network, which answers for as many images as the caller holds tokens of at a time.
 
-    Raises BadInput.
+    ``threads`` (0: torch's choice) holds for the whole process. Raises BadInput.
     """
-    network = reader_of(bundle)
-    found: F32 = network.presence(_features(network, bundle, kept, text))[:, 0].float().sigmoid().numpy()
-    return found
 
+    def __init__(self, bundle: Bundle, text: str, threads: int = 0) -> None:
+        if threads > 0:
+            torch.set_num_threads(threads)
+        self._network = reader_of(bundle)
+        ids = bundle.tokenizer.batch([text], WORD_TOKENS)
+        if all(token == UNKNOWN for token in ids[0]):
+            raise BadInput("the question holds no word that the model can read")
+        with torch.inference_mode():
+            self._query = self._network.text(torch.tensor(ids))
 
-def _features(network: RadirNetwork, bundle: Bundle, kept: Sequence[KeptTokens], text: str) -> Tensor:
-    """Each image's answer, float32 [n, 1, width]."""
-    ids = bundle.tokenizer.batch([text], WORD_TOKENS)
-    if all(token == UNKNOWN for token in ids[0]):
-        raise BadInput("the question holds no word that the model can read")
-    query = network.text(torch.tensor(ids))
-    parts = []
-    for start in range(0, len(kept), BATCH):
-        tokens = np.stack([one.tokens.values for one in kept[start : start + BATCH]])
-        parts.append(network.decode(torch.from_numpy(tokens).float(), query).float())
-    return torch.cat(parts)
+    @torch.inference_mode()
+    def raw(self, kept: Sequence[KeptTokens]) -> F32:
+        """Float32 [n, dim]: the answers for a region, to be ``compared``."""
+        found: F32 = self._network.head.raw(self._features(kept))[:, 0].numpy()
+        return found
+
+    @torch.inference_mode()
+    def compared(self, raw: F32) -> F32:
+        """Unit vectors float32 [n, dim] of raw answers, centred on their own mean and spread."""
+        found: F32 = centred(self._network, torch.from_numpy(raw)[:, None])[:, 0].numpy()
+        return found
+
+    @torch.inference_mode()
+    def presence(self, kept: Sequence[KeptTokens]) -> F32:
+        """From 0 to 1, float32 [n]: how much each image says that what the text names is there ("mass in the left
+        lung")."""
+        found: F32 = self._network.presence(self._features(kept))[:, 0].float().sigmoid().numpy()
+        return found
+
+    def _features(self, kept: Sequence[KeptTokens]) -> Tensor:
+        """Each image's answer, float32 [n, 1, width]."""
+        tokens = np.stack([one.tokens.values for one in kept])
+        return self._network.decode(torch.from_numpy(tokens).float(), self._query).float()

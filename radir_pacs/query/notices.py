@@ -17,9 +17,9 @@ ENGLISH: Mapping[str, str] = {
     NoticeCode.IMAGE: "{said}",
     NoticeCode.FILTER_IGNORED: "{keyword} is not a filter of the similar-case query and was ignored",
     NoticeCode.FINDING_FILTERS: "{finding!r} was read as a finding: only cases whose report affirms it in the {region}",
-    NoticeCode.WORDS_OF_A_REGION: "ordered by the words '{words}', on which the model was not trained; {count}, those"
-    " most alike in the {region}. Measured on synthetic patients (Recall@5): {found} for regions never trained, by"
-    " their name; {above} by the trained region above them; {trained} where trained; {chance} by chance; other"
+    NoticeCode.WORDS_OF_A_REGION: "ordered by the words '{words}', on which the model may not be trained; {count},"
+    " those most alike in the {region}. Measured on synthetic patients (Recall@5): {found} for regions never trained,"
+    " by their name; {above} by the trained region above them; {trained} where trained; {chance} by chance; other"
     " words for a trained region {other_words}, where the region above it finds {other_above}",
     NoticeCode.WORDS_OF_A_FINDING: "ordered by how much each case shows '{words}', which the model may not be trained"
     " on; {count}, those most alike in the {region}. Measured on synthetic patients (area under the ROC curve): {found}"

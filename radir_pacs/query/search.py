@@ -101,6 +101,7 @@ class Searcher:
     def close(self) -> None:
         """No more questions: what this process has open of the index counts as left in good order."""
         self._shadow.close()
+        self._words.close()
         self._partitions.close()
         remove_open_marks()
 
@@ -135,16 +136,25 @@ class Searcher:
         as_of = datetime.now(UTC)
         seen = mark.seen if mark is not None else query.offset
         with _stage("search"):
-            if query.words is None:
-                found = self._found(parts, mark, seen, query.limit)
-                among = min(place.candidates for place in places)
-            else:
+            if query.words is not None:
                 self._words.check(query.words, encoding)
-                found, among, said_of_words = self._words.page_of(parts[0], encoding, query.words, seen, query.limit)
-                notices += said_of_words
+            with self._searching(parts):
+                if query.words is None:
+                    found, among = page_of(parts, mark, seen, query.limit), min(place.candidates for place in places)
+                else:
+                    found, among, said_of_words = self._words.page_of(
+                        parts[0], asked.answering, query.words, seen, query.limit
+                    )
+                    notices += said_of_words
         with _stage("show"):
             owners, said = self._catalogue.questions.shown(
-                found.labels, query.study_uid, query.filters, caller=caller, region=primary, model_id=encoding.model_id
+                found.labels,
+                query.study_uid,
+                query.filters,
+                caller=caller,
+                region=primary,
+                model_id=encoding.model_id,
+                words_of=query.words.of if query.words is not None else None,
             )
         findings = findings_of({query.study_uid: asked.question.said, **said} if asked.question.said else said)
         cases: list[SimilarCase] = []
@@ -188,14 +198,14 @@ class Searcher:
                 AnsweredRegion(asked=anatomy.region(wanted.key), answered=place.region, weight=wanted.weight)
                 for place, wanted in zip(places, query.regions, strict=True)
             ),
-            following=_following(asked, places, found, seen)
-            if more and len(found.labels) and not query.words
-            else None,
+            following=_following(asked, places, found, seen) if more and len(found.labels) else None,
         )
 
-    def _found(self, parts: list[Part], mark: PageMark | None, seen: int, limit: int) -> Ranked:
+    @contextmanager
+    def _searching(self, parts: list[Part]) -> Iterator[None]:
+        """Raises NotReady where an outside engine has lost what one of ``parts`` had there."""
         try:
-            return page_of(parts, mark, seen, limit)
+            yield
         except IndexRefused as lost:
             for part in parts:
                 place = (part.partition.model_id, part.partition.region)

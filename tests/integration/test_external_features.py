@@ -18,7 +18,7 @@ from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing, default_b
 from radir_pacs.encode.external import ExternalNetwork
 from radir_pacs.encode.import_model import ImportRequest, import_model
 from radir_pacs.encode.network import VIEWS, RadirNetwork
-from radir_pacs.encode.onnx_regions import Features
+from radir_pacs.encode.onnx_regions import Features, by_region
 from radir_pacs.encode.places import place
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import F32, ImageKind
@@ -26,7 +26,7 @@ from tests.onnx_material import SHAPE
 from tests.unit.test_network import picture
 
 pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 KEYS = ("chest", "right_upper_lobe", "left_pleura", "heart")
 WIDTH = 6
 GRID = (8, 8)
@@ -39,10 +39,11 @@ class Encoder2D(nn.Module):
         super().__init__()
         self.layout, self.view = layout, view
         self.stem = nn.Conv2d(1, WIDTH, 16, stride=16)
+        self.offset = nn.Buffer(torch.zeros(1))
         self.prefix = nn.Parameter(torch.randn(1, prefix, WIDTH) + 50)  # would drown the rest if it were not left out
 
     def forward(self, image: Tensor, view: Tensor | None = None) -> Tensor:
-        features: Tensor = self.stem(image).tanh()
+        features: Tensor = self.stem(image).tanh() + self.offset
         if view is not None:
             features = features + view.float()[:, None, None, None]
         if self.layout == "map":
@@ -52,12 +53,17 @@ class Encoder2D(nn.Module):
         return torch.cat([self.prefix, features.flatten(2).transpose(1, 2)], dim=1)
 
 
-def exported(path: Path, layout: str, prefix: int = 0, *, view: bool = False, opset: int = 18) -> Encoder2D:
+def encoder(layout: str, prefix: int = 0, view: bool = False) -> Encoder2D:
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        network = Encoder2D(layout, prefix, view).eval()
-    given = (torch.zeros(1, 1, *SHAPE), torch.zeros(1, dtype=torch.int64))[: 1 + view]
-    torch.onnx.export(network, given, path, dynamo=False, opset_version=opset)
+        return Encoder2D(layout, prefix, view).eval()
+
+
+def exported(path: Path, network: Encoder2D, *, opset: int = 18, weights_as_inputs: bool = False) -> Encoder2D:
+    given = (torch.zeros(1, 1, *SHAPE), torch.zeros(1, dtype=torch.int64))[: 1 + network.view]
+    torch.onnx.export(
+        network, given, path, dynamo=False, opset_version=opset, keep_initializers_as_inputs=weights_as_inputs
+    )
     return network
 
 
@@ -90,7 +96,7 @@ LAYOUTS = [("map", 0, Features.MAP), ("tokens", 0, Features.TOKENS), ("tokens", 
 
 @pytest.mark.parametrize(("layout", "prefix", "features"), [*LAYOUTS, ("tokens", 5, Features.TOKENS)])
 def test_each_region_gets_a_vector_of_its_own(layout: str, prefix: int, features: Features, tmp_path: Path) -> None:
-    network = exported(tmp_path / "m.onnx", layout, prefix)
+    network = exported(tmp_path / "m.onnx", encoder(layout, prefix))
     made = import_model(tmp_path / "m.onnx", request(features=features, prefix_tokens=prefix))
     bundle = made.save(tmp_path / "model")
     assert isinstance(bundle.network, ExternalNetwork) and bundle.network.config.embedding_dim == 2 * WIDTH
@@ -106,13 +112,13 @@ def test_each_region_gets_a_vector_of_its_own(layout: str, prefix: int, features
 
 
 def test_one_vector_is_served_as_before(tmp_path: Path) -> None:
-    exported(tmp_path / "m.onnx", "vector")
+    exported(tmp_path / "m.onnx", encoder("vector"))
     bundle = import_model(tmp_path / "m.onnx", request(regions=[anatomy.region("chest")])).save(tmp_path / "model")
     assert bundle.network.config.vector_dim == WIDTH and [region.key for region in bundle.regions] == ["chest"]
 
 
 def test_a_model_that_asks_for_the_view_still_gets_it(tmp_path: Path) -> None:
-    network = exported(tmp_path / "m.onnx", "map", view=True)
+    network = exported(tmp_path / "m.onnx", encoder("map", view=True))
     bundle = import_model(tmp_path / "m.onnx", request(features=Features.MAP)).save(tmp_path / "model")
     image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(3))
     rows = torch.arange(len(KEYS))
@@ -121,8 +127,52 @@ def test_a_model_that_asks_for_the_view_still_gets_it(tmp_path: Path) -> None:
     assert np.allclose(found, expected(network, image, lateral=True), atol=1e-4)
 
 
+def answered(path: Path, network: Encoder2D, features: Features, prefix: int = 0) -> tuple[F32, F32]:
+    """What the imported file answers of an image, and what it should."""
+    bundle = import_model(path, request(features=features, prefix_tokens=prefix))
+    image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(6))
+    rows, view = torch.arange(len(KEYS)), torch.tensor([0])
+    found: F32 = bundle.network(image, view, ImageKind.CXR, bundle.queries(), rows).vectors[0].numpy()
+    return found, expected(network, image)
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_weights_that_an_older_exporter_lists_as_inputs_are_not_the_view(view: bool, tmp_path: Path) -> None:
+    network = exported(tmp_path / "m.onnx", encoder("map", view=view), weights_as_inputs=True)
+    found, wanted = answered(tmp_path / "m.onnx", network, Features.MAP)
+    assert np.allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_tokens_before_the_grid_are_not_looked_at(value: float, tmp_path: Path) -> None:
+    network = encoder("tokens", 2)
+    with torch.no_grad():
+        network.prefix.fill_(value)
+    exported(tmp_path / "m.onnx", network)
+    found, wanted = answered(tmp_path / "m.onnx", network, Features.TOKENS, 2)
+    assert np.allclose(found, wanted, atol=1e-4)
+
+
+def test_the_spread_of_features_far_from_zero_is_not_lost(tmp_path: Path) -> None:
+    network = encoder("map")
+    network.offset.fill_(1000.0)
+    exported(tmp_path / "m.onnx", network)
+    model = by_region((tmp_path / "m.onnx").read_bytes(), Features.MAP, prefix=0, shape=SHAPE, keys=KEYS)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(6))
+    image_name, view_name = (one.name for one in session.get_inputs())
+    (found,) = session.run(None, {image_name: image.numpy(), view_name: np.zeros(1, np.int64)})
+    with torch.no_grad():
+        cells = network(image).double().flatten(2)[0].T.numpy()
+    share = np.stack([place(key, GRID) for key in KEYS]).astype(np.float64)
+    mean = share @ cells
+    spread = np.sqrt(np.einsum("rn,rnc->rc", share, (cells[None] - mean[:, None]) ** 2))
+    assert np.allclose(found[0, :, WIDTH:], spread, rtol=1e-2)
+    assert np.allclose(found[0, :, :WIDTH], mean, rtol=1e-5)
+
+
 def test_a_program_is_taken_too(tmp_path: Path) -> None:
-    network = exported(tmp_path / "m.onnx", "map")
+    network = exported(tmp_path / "m.onnx", encoder("map"))
     image = torch.randn(1, 1, *SHAPE, generator=torch.Generator().manual_seed(2))
     torch.export.save(torch.export.export(network, (image,)), tmp_path / "m.pt2")
     bundle = import_model(tmp_path / "m.pt2", request(features=Features.MAP))
@@ -146,20 +196,20 @@ def test_a_program_is_taken_too(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused_with_advice(
     layout: str, prefix: int, changes: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
-    exported(tmp_path / "m.onnx", layout, prefix)
+    exported(tmp_path / "m.onnx", encoder(layout, prefix))
     with pytest.raises(BundleRefused, match=why):
         import_model(tmp_path / "m.onnx", request(**changes))
 
 
 def test_features_of_a_volume_are_refused(tmp_path: Path) -> None:
-    exported(tmp_path / "m.onnx", "map")
+    exported(tmp_path / "m.onnx", encoder("map"))
     ct = Preprocessing.of(CONFIGS["tiny"], ImageKind.CT)
     with pytest.raises(BundleRefused, match="of radiographs"):
         import_model(tmp_path / "m.onnx", request(features=Features.MAP, kind=ImageKind.CT, preprocessing=ct))
 
 
 def test_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exported(tmp_path / "m.onnx", "tokens", 1)
+    exported(tmp_path / "m.onnx", encoder("tokens", 1))
     flags = ["--kind", "cxr", "--name", "toy", "--out", str(tmp_path / "model"), "--regions", ",".join(KEYS), "--json"]
     command = ["models", "import", str(tmp_path / "m.onnx"), "--features", "tokens", "--prefix-tokens", "1", *flags]
     assert main(command) == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -12,8 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import torch
+from flask import Response
 
+from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings
@@ -21,13 +27,17 @@ from radir_pacs.delivery.report import report_of
 from radir_pacs.encode import Bundle, Encoder
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.encode.tokens import encoder_id
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, EngineEmptied, IndexRefused, NotReady
+from radir_pacs.index import Partition
 from radir_pacs.models import Registry
 from radir_pacs.query import Searcher
+from radir_pacs.query import words as words_module
+from radir_pacs.query.partitions import Partitions
 from radir_pacs.query.words import LEAST_CASES, measured
 from radir_pacs.scopes import Scope
 from radir_pacs.similar_cases import Filters, NoticeCode, Query, SimilarCaseList, WeightedRegion, Words, WordsOf
 from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
+from radir_pacs.web.dicomweb.json_model import warn
 from tests.catalogue_material import TESTER, add, header
 from tests.integration.conftest import Web
 from tests.model_material import seeded_bundle
@@ -46,14 +56,21 @@ class House:
     tokens: dict[str, np.ndarray[Any, np.dtype[np.float16]]]
 
     def asked(self, text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more: Any) -> SimilarCaseList:
-        words = Words(text=text, of=of)
-        given: dict[str, Any] = {"study_uid": f"2.25.{study}", "region": "left_lung", "words": words}
-        query = Query(**(given | more))
+        with self.searcher() as searcher:
+            return searcher.similar(query(text, of, study, **more), TESTER)
+
+    @contextmanager
+    def searcher(self) -> Iterator[Searcher]:
         searcher = Searcher(self.catalogue, self.settings)
         try:
-            return searcher.similar(query, TESTER)
+            yield searcher
         finally:
             searcher.close()
+
+
+def query(text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more: Any) -> Query:
+    given: dict[str, Any] = {"study_uid": f"2.25.{study}", "region": "left_lung", "words": Words(text=text, of=of)}
+    return Query(**(given | more))
 
 
 @pytest.fixture
@@ -177,8 +194,8 @@ def test_a_site_can_turn_words_off(house: House) -> None:
 
 
 def test_words_are_of_one_region_and_have_bounds() -> None:
-    for wrong in ("", "  ", "x" * 201):
-        with pytest.raises(ValueError, match="1 to 200 characters"):
+    for wrong in ("", "  ", "x" * 201, "left\0lung", "left\x1b[2Jlung", "left\nlung", "left\u202elung"):
+        with pytest.raises(ValueError, match="1 to 200 printable characters"):
             Words(text=wrong)
     with pytest.raises(ValueError, match="one region"):
         Query(study_uid="1", region="chest", also=(WeightedRegion(key="heart"),), words=Words(text=TEXT))
@@ -211,10 +228,63 @@ def test_over_dicomweb(house: House, serve: Callable[..., Web]) -> None:
     assert f"'{TEXT}'" in said and measured(WordsOf.REGION)["found"] in said
     finding = {**ask, "words": "cavity", "wordsof": "finding", "anatomy": "left lung"}
     assert web.get("/studies/2.25.1/similar", "application/dicom+json", params=finding).status_code == 200
-    for wrong in ({"wordsof": "mood"}, {"words": "x" * 201}, {"anatomy": "heart,left lung"}):
+    unfit = {"words": "outer\0\v\x1b third"}
+    for wrong in ({"wordsof": "mood"}, {"words": "x" * 201}, unfit, {"anatomy": "heart,left lung"}):
         refused = web.get("/studies/2.25.1/similar", "application/dicom+json", params={**ask, **wrong})
         assert refused.status_code == 400, wrong
-    assert web.get("/studies/2.25.1/similar", "application/dicom", params=ask).status_code == 400
+
+
+def test_what_is_of_a_region_is_refused_before_anything_is_searched(house: House, serve: Callable[..., Web]) -> None:
+    web = serve(models=house.settings.models, home=house.settings.home)
+    ask = {"words": TEXT}
+    answers = [
+        web.get("/studies/2.25.1/similar", "application/dicom", params=ask),
+        requests.post(f"{web.base}/studies/2.25.1/similar", params=ask, timeout=30),
+        requests.get(f"{web.root}/api/studies/2.25.1/similar", params=ask, timeout=30),
+        requests.post(f"{web.root}/api/studies/2.25.1/report", params=ask, timeout=30),
+    ]
+    assert [answer.status_code for answer in answers] == [400] * 4
+    assert all("in words" in answer.text for answer in answers)
+    assert house.catalogue.audit.events(event=AuditEvent.ASKED) == (), "nobody was shown a case"
+
+
+def test_the_trail_tells_a_question_in_words_from_one_about_the_region(house: House) -> None:
+    house.asked()
+    house.asked("mass", WordsOf.FINDING)
+    house.asked(words=None)
+    details = [event.detail for event in house.catalogue.audit.events(event=AuditEvent.ASKED)]
+    assert [detail.get("words_of") for detail in details] == [None, "finding", "region"]
+    assert TEXT not in json.dumps([dict(detail) for detail in details]), "what was typed may name somebody"
+
+
+def test_no_control_character_reaches_a_warning() -> None:
+    response = Response()
+    warn(response, "http://here", "a\0b\x1bc\x7fd\r\ne\x85f")
+    assert response.headers["Warning"] == "299 http://here: a b c d  e?f"
+
+
+def test_a_bundle_that_was_altered_is_not_told_as_missing(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    real = Bundle.load
+
+    def load(folder: Path) -> Bundle:
+        read.append(folder)
+        return real(folder)
+
+    monkeypatch.setattr(Bundle, "load", load)
+    [weights] = (house.settings.home / "models").rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\x7f" * 4)
+    with house.searcher() as searcher:
+        for _ in range(2):
+            with pytest.raises(BadInput, match="is altered or cannot be read"):
+                searcher.similar(query(), TESTER)
+    assert len(read) == 1, "a large file is not hashed for every question"
+
+
+def test_few_kept_tokens_are_no_fault_of_the_filters(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "LEAST_CASES", COUNT)
+    with pytest.raises(BadInput, match=f"kept of {COUNT - 1} of the {COUNT} here: ask for a region"):
+        house.asked()
 
 
 def test_a_machine_without_the_bundle_says_so(house: House) -> None:
@@ -223,3 +293,91 @@ def test_a_machine_without_the_bundle_says_so(house: House) -> None:
         house.asked()
     plain = house.asked(words=None)
     assert len(plain.cases) == 10, "a region needs no network"
+
+
+class Held:
+    """Readings of image tokens, which wait for ``go``. ``read``: how many cases each asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue) -> None:
+        self.began, self.go, self.read = threading.Event(), threading.Event(), list[int]()
+        self._real = catalogue.image_tokens.of_encodings
+        monkeypatch.setattr(catalogue.image_tokens, "of_encodings", self._of_encodings)
+
+    def _of_encodings(self, encoder: str, ids: Sequence[int]) -> dict[int, KeptTokens]:
+        self.read.append(len(ids))
+        self.began.set()
+        assert self.go.wait(60)
+        return self._real(encoder, ids)
+
+
+def test_a_second_question_in_words_is_not_kept_waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "WAIT_S", 0.05)
+    monkeypatch.setattr(words_module, "BATCH", 8)
+    threads: list[tuple[int, str]] = []
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.append((n, threading.current_thread().name)))
+    expected = house.asked(limit=40)
+    held = Held(monkeypatch, house.catalogue)
+    with house.searcher() as searcher, ThreadPoolExecutor(1) as other:
+        first = other.submit(searcher.similar, query(limit=40), TESTER)
+        assert held.began.wait(60)
+        with pytest.raises(NotReady, match="other questions in words"):
+            searcher.similar(query(), TESTER)
+        assert searcher.similar(query(words=None), TESTER).cases, "a region is asked meanwhile"
+        held.go.set()
+        assert [case.study.study_uid for case in first.result(60).cases] == [c.study.study_uid for c in expected.cases]
+        assert searcher.similar(query(), TESTER).cases, "and words afterwards"
+    assert max(held.read) == 8, "tokens are held a batch at a time"
+    assert {n for n, _ in threads} == {house.settings.torch_threads}
+    assert all(name.startswith("words") for _, name in threads), "in the one thread that computes"
+
+
+def test_more_than_a_few_do_not_even_wait(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "WAIT_S", 60.0)
+    with house.searcher() as searcher:
+        while searcher._words._places.acquire(blocking=False):
+            pass
+        held = Held(monkeypatch, house.catalogue)
+        with pytest.raises(NotReady, match="other questions in words"):
+            searcher.similar(query(), TESTER)
+    assert held.read == []
+
+
+def test_a_question_in_words_does_not_outlive_the_searcher(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words_module, "BATCH", 8)
+    held = Held(monkeypatch, house.catalogue)
+    with house.searcher() as searcher, ThreadPoolExecutor(2) as others:
+        asked = others.submit(searcher.similar, query(), TESTER)
+        assert held.began.wait(60)
+        others.submit(searcher._words.close)
+        assert searcher._words._closing.wait(60)
+        held.go.set()
+        with pytest.raises(NotReady, match="ends"):
+            asked.result(60)
+    assert held.read == [8]
+
+
+def test_an_index_that_is_lost_is_filled_anew_for_words_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[IndexRefused] = []
+    monkeypatch.setattr(Partitions, "lost", lambda self, partition, error: lost.append(error))
+
+    def emptied(self: Partition, *asked: object) -> None:
+        raise EngineEmptied("nothing is there", (self.model_id, self.region))
+
+    monkeypatch.setattr(Partition, "search", emptied)
+    with pytest.raises(NotReady, match="filled anew"):
+        house.asked()
+    assert len(lost) == 1
+
+
+def test_a_study_to_which_an_image_came_late_is_still_asked_about(house: House) -> None:
+    before = house.asked(limit=40)
+    add(house.catalogue, header(1, number=2, patient_sex="F", study_date=date(2020, 1, 1)))
+    assert house.catalogue.image_tokens.of(encoder_id(house.bundle) or "", ["2.25.1"]) == (), (
+        "of the study as it is now"
+    )
+    after = house.asked(limit=40)
+    assert [case.study.study_uid for case in after.cases] == [case.study.study_uid for case in before.cases]
+
+
+def test_a_finding_is_looked_for_whether_or_not_the_studys_own_tokens_are_kept(house: House) -> None:
+    assert len(house.asked("cavity", WordsOf.FINDING, WITHOUT, limit=40).cases) == COUNT

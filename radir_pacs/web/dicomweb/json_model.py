@@ -11,6 +11,8 @@ from radir_pacs.delivery.dicom_json import Attributes, element
 
 __all__ = ["Attributes", "ascending", "element", "json_response", "warn", "warn_of_more"]
 
+_CONTROLS = dict.fromkeys((*range(0x20), 0x7F), " ")  # no header may hold them (RFC 9110 5.5)
+
 
 def ascending(attributes: Mapping[str, Any]) -> Attributes:
     return {tag: attributes[tag] for tag in sorted(attributes)}
@@ -28,5 +30,5 @@ def warn_of_more(response: Response, base_url: str, more: int, *, is_exact: bool
 
 
 def warn(response: Response, base_url: str, text: str) -> None:
-    shown = text.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
+    shown = text.encode("ascii", "replace").decode().translate(_CONTROLS)
     response.headers.add("Warning", f"299 {base_url}: {shown}")

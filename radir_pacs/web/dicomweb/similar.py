@@ -66,17 +66,20 @@ def store_similar(study: str) -> Response:
     return _answer(study, store=True)
 
 
-def query_of(study: str, *, own: frozenset[str] = filters.OWN) -> tuple[Query, list[Notice]]:
+def query_of(study: str, *, own: frozenset[str] = filters.OWN, in_words: bool = False) -> tuple[Query, list[Notice]]:
     """The query in the current request's parameters, and notices on how they were read. Raises BadInput.
 
     ``anatomy`` is one region in words, or several with weights: ``left pleura:2,heart``. ``own`` names the parameters
     that are not matching keys. ``words`` order the cases most alike in that region, or in the one they name, and
-    ``wordsof`` says whether they are of a region or of a finding.
+    ``wordsof`` says whether they are of a region or of a finding; refused unless ``in_words``, where an answer is
+    judged, trained on or reported as likeness in a region.
     """
     after = page_mark.read(parameters.one(page_mark.PARAMETER))
     if after is not None and parameters.one("offset"):
         raise BadInput(f"{page_mark.PARAMETER} says where the page begins: leave offset out")
     words = _in_words()
+    if words and not in_words:
+        raise BadInput("a question in words is answered by rows, over DICOMweb: ask for a region, without words")
     where = parameters.one("anatomy") or (place_named(words.text).key if words else anatomy.ROOT)
     asked = [_region(text) for text in _pieces(where)]
     if words and (len(asked) > 1 or after is not None):
@@ -142,7 +145,7 @@ def _answer(study: str, *, store: bool) -> Response:
     offer, _ = choose(_OFFERS)
     if not audit.caller().knows_persons and (store or offer in (DICOM, multipart(DICOM))):
         raise RoleMayNot("the report names the patient: this token is answered by rows")
-    query, notices = query_of(study)
+    query, notices = query_of(study, in_words=not store and offer not in (DICOM, multipart(DICOM)))
     context = services()
     answer = context.searcher.similar(query, audit.caller())
     response = _response(answer, offer, store) if answer.cases else Response(status=204)

@@ -104,7 +104,7 @@ def similar() -> Response:
     study_uid = parameters.one("study") or parameters.one("StudyInstanceUID") or ""
     if not is_valid_uid(study_uid):
         raise BadInput("StudyInstanceUID is not a UID (PS3.5 9.1)")
-    query, notices = query_of(study_uid, own=filters.OWN | _WHICH_STUDY)
+    query, notices = query_of(study_uid, own=filters.OWN | _WHICH_STUDY, in_words=True)
     answer = services().searcher.similar(query, audit.caller())
     spoken = language.current()
     return _page(

@@ -114,7 +114,7 @@ def _jobs_before(study: str, *, settled: bool) -> int | None:
 def similar(study: str) -> Response:
     """The similar-case query as JSON lines: a head, the cases by rank, their reports' words, an end.
 
-    Takes what the DICOMweb query takes.
+    Takes what the DICOMweb query takes, except words: readers judge these cases as alike in the region.
     """
     query, notices = query_of(study)
     context = services()
