@@ -15,7 +15,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.types import ImageKind
 from radir_training.retraining import preflight as preflights
 from radir_training.retraining.examination import GROUPS, Examination, examined
-from radir_training.retraining.gates import GateCode, gates
+from radir_training.retraining.gates import Gate, GateCode, gates
 from radir_training.retraining.material import Groups, age_group
 from radir_training.retraining.plan import Plan
 from radir_training.retraining.preflight import RefusalCode, preflight
@@ -113,6 +113,25 @@ def test_a_loss_that_chance_shows_often_enough_is_no_reason_to_refuse() -> None:
         plan = Plan.from_json({"gates": {"false_refusal": limit}})
         [heart] = [gate for gate in gates(plan, told, golden=True) if gate.code is GateCode.REGION]
         assert heart.passed is passed
+
+
+@pytest.mark.parametrize("lacks", ["examination", "plan"])
+def test_a_run_from_before_chances_is_judged_by_its_intervals(lacks: str) -> None:
+    """Either its examination has no chances, or its plan as it was stored says nothing of them."""
+    told, stored = passing(), Plan().as_json()
+    told["regions"]["heart"] |= figures(-0.05, -0.1, 0.001) | {"chance": 0.01}
+    told["groups"][0] |= figures(-0.05, -0.1, -0.001) | {"chance": 0.3}
+    told["groups"][1] |= figures(-0.5, -0.7, -0.3)
+    if lacks == "plan":
+        del stored["gates"]["false_refusal"]
+    else:
+        for one in (*told["regions"].values(), *told["groups"]):
+            del one["chance"]
+    found = {gate.of: gate for gate in gates(Plan.stored(stored), told, golden=True)}
+    assert found["heart"].passed and not found["sex F"].passed
+    assert found["scanner old"].passed and not found["scanner old"].judged
+    assert str(found["sex F"]).endswith("95 % interval -0.100 to -0.001; must not lie below 0.000")
+    assert Gate.from_json(found["sex F"].as_json()) == found["sex F"]
 
 
 def test_a_group_with_too_few_queries_is_shown_and_not_judged() -> None:
