@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 import torch
+from markupsafe import escape
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs.catalogue import Catalogue
@@ -115,6 +116,7 @@ def test_a_challenger_that_learned_passes_its_gates(finished: int, archive: Sett
     assert f"<td>{time['estimated_s']:.1f}</td>" in page and f"train {time['steps_s'][StepName.TRAIN]:.1f}" in page
     assert RunFiles.of(archive, finished).estimated_s == time["estimated_s"]
     assert "Description of modifications" in page and "Modification protocol" in page and "Impact assessment" in page
+    assert all(escape(gate["text"]) in page for gate in files.read(folder / files.GATES))
     assert not (folder / files.WORK).exists()
     steps = catalogue.retraining.steps(finished)
     assert [step.name for step in steps] == list(STEPS) and {step.state for step in steps} == {StepState.DONE}

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from .chance import Unjudged
 from .plan import Plan
 
 
@@ -18,6 +19,12 @@ class GateCode(StrEnum):
     LATENCY = "LATENCY"
     MEMORY = "MEMORY"
     GOLDEN = "GOLDEN"
+
+
+_WHY = {
+    Unjudged.FEW_QUERIES: "too few queries",
+    Unjudged.FEW_PATIENTS: "the two models differ for too few patients to tell a loss from chance",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +42,7 @@ class Gate:
     of: str = ""
     interval_95: tuple[float, float] | None = None
     judged: bool = True
+    unjudged: Unjudged | None = None
     chance: float | None = None
 
     def __str__(self) -> str:
@@ -61,7 +69,7 @@ class Gate:
     def _rule(self) -> str:
         """What a region or group is judged by."""
         if not self.judged:
-            return ""
+            return f"; not judged: {_WHY[self.unjudged or Unjudged.FEW_QUERIES]}"
         if self.chance is None:
             return f"; must not lie below {self.limit:.3f}"
         if self.value is None or self.value >= 0:
@@ -76,8 +84,10 @@ class Gate:
     def from_json(cls, told: Mapping[str, Any]) -> Gate:
         """What ``as_json`` wrote."""
         interval = told["interval_95"]
+        unjudged = told.get("unjudged")
         values = {key: value for key, value in told.items() if key != "text"}
-        return cls(**(values | {"code": GateCode(told["code"]), "interval_95": interval and tuple(interval)}))
+        values |= {"code": GateCode(told["code"]), "interval_95": interval and tuple(interval)}
+        return cls(**(values | {"unjudged": unjudged and Unjudged(unjudged)}))
 
 
 def gates(plan: Plan, told: Mapping[str, Any], *, golden: bool) -> list[Gate]:
@@ -108,7 +118,7 @@ def _figures(plan: Plan, told: Mapping[str, Any]) -> Iterator[Gate]:
 
 def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], limit: float | None) -> Gate:
     """A run that was planned or examined before there were chances is judged by the intervals, as it was then."""
-    interval, difference = figures["interval_95"], figures["difference"]
+    interval, difference, unjudged = figures["interval_95"], figures["difference"], figures.get("unjudged")
     if limit is None or "chance" not in figures:
         judged, chance, limit = figures.get("judged", True), None, 0.0
         passed = not judged or interval is None or interval[1] >= 0
@@ -124,6 +134,7 @@ def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], limit: float
         of=of,
         interval_95=interval and tuple(interval),
         judged=judged,
+        unjudged=unjudged and Unjudged(unjudged),
         chance=chance,
     )
 
