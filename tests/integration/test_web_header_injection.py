@@ -31,6 +31,8 @@ PAYLOADS = [
 PAYLOADS += [f'"; x="\r\n\t{INJECTED}', "//evil.example/%0d%0aX-Injected:%20y", f"é\u560d\u560a{INJECTED}"]
 VALUES = {  # with which a route goes on, and perhaps repeats the rest
     "anatomy": "left lung",
+    "words": "outer third",
+    "wordsof": "region",
     "finding": "consolidation",
     "limit": "2",
     "offset": "1",
