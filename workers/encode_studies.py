@@ -6,7 +6,8 @@ batch is whatever is ready when the network is free; while more is being read it
 study is one job with a lease, an attempt and a transaction of its own (`radir_pacs.catalogue.jobs`): what happens to
 one in a batch happens to no other. What nobody waits for, from ``Urgency.BESIDE`` on, is read and encoded at a low
 priority, so that questions beside it are answered as without it, and in a thread beside the main one, since a batch
-that yields takes long where others work; but not a study that goes alone, for which all wait.
+that yields takes long where others work (on a GPU the encoder lets passes take turns); but not a study that goes
+alone, for which all wait.
 """
 
 from __future__ import annotations

@@ -144,6 +144,7 @@ def examined(answers: Answers, patients: int, times: int) -> Iterator[dict[str, 
 
 def page(told: dict[str, Any]) -> str:
     limit = GatePlan().false_refusal
+    assert limit is not None
     parts = [
         "# How often the gates refuse a harmless challenger",
         "The gates on regions and groups, tried on challengers of whom it is known what they are. "

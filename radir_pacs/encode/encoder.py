@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -44,6 +45,9 @@ class Encoded(Protocol):
 
 Given = TypeVar("Given", EncoderInput, KeptTokens)
 MOST_IMAGES = 64  # of a pass: beyond it even a large GPU gains little, and its results come later
+# One pass at a time: the peak of memory is that of a whole device, and what a pass is found to take, or not to fit
+# into, is remembered for good. Passes of two threads would take turns there anyway, in torch's one stream of work.
+_GPU = threading.Lock()
 
 
 class Encoder:
@@ -132,10 +136,11 @@ class Encoder:
         One that fails is divided, down to the image that fails alone: for lack of memory or for any other reason.
         """
         failure: Exception | None = None
-        try:
-            return act(inputs)
-        except Exception as error:  # whatever torch raises: one image must not take the others along
-            failure = error.with_traceback(None)  # which would keep the tensors of the pass
+        with _GPU if self.device.type == "cuda" else contextlib.nullcontext():
+            try:
+                return act(inputs)
+            except Exception as error:  # whatever torch raises: one image must not take the others along
+                failure = error.with_traceback(None)  # which would keep the tensors of the pass
         if is_out_of_memory(failure):
             self._make_room(len(inputs))
             failure = RadirError("the network needs more memory than there is", reason_code=ReasonCode.OUT_OF_RESOURCES)

@@ -22,7 +22,7 @@ from radir_pacs.types import F16, ImageKind, ImageTokens, InstanceHeader, KeptTo
 from radir_training.data.studies import StudySet
 from radir_training.learning.recipe import Recipe
 from radir_training.learning.train import train
-from radir_training.retraining.plan import Plan
+from radir_training.retraining.plan import Plan, sha256_of
 from radir_training.retraining.steps import STEPS
 from tests.catalogue_material import add, header, receive
 from tests.dicom_files import radiograph
@@ -127,8 +127,12 @@ def begin(
     started_by: str = "test",
     least_days: float = 0,
     at_once: bool = False,
+    stored: dict[str, Any] | None = None,
 ) -> int:
-    """A run whose champion is the model that serves; unless ``at_once``, as if nobody had begun another just now."""
+    """A run whose champion is the model that serves; unless ``at_once``, as if nobody had begun another just now.
+
+    ``stored``: the plan as an earlier version stored it.
+    """
     if not at_once:
         with psycopg.connect(catalogue.conninfo) as connection:
             connection.execute(
@@ -139,8 +143,8 @@ def begin(
     return catalogue.retraining.start(
         kind=ImageKind.CXR,
         depth=plan.depth,
-        plan=plan.as_json(),
-        plan_sha256=plan.sha256,
+        plan=stored or plan.as_json(),
+        plan_sha256=sha256_of(stored) if stored else plan.sha256,
         champion=champion.model_id,
         started_by=started_by,
         steps=STEPS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from radir_training.retraining.chance import Part, by_chance
+from radir_training.retraining.chance import Part, by_chance, least_chance
 
 PATIENTS = 60
 ROWS = np.arange(PATIENTS)
@@ -40,6 +40,15 @@ def test_questions_without_a_case_to_find_and_equal_answers_tell_nothing() -> No
     parts = [part(nothing), Part(rows, np.array([-1.0, -1.0, -1.0, np.nan, np.nan, np.nan]))]
     equal, lost = by_chance(rows, parts, seed=1)
     assert equal == 1 and lost == pytest.approx(1 / 8, abs=0.01)
+
+
+def test_a_loss_of_few_patients_cannot_be_rarer_than_their_heads() -> None:
+    """Answers that are equal, or differ both ways for the same patient, add nothing to the number of patients."""
+    lost = Part(np.arange(30), np.array([-1.0] * 30))
+    assert least_chance(np.repeat([3, 8], 15), lost) == 1 / 4
+    mixed = Part(np.arange(8), np.array([-1.0, -1.0, 0.0, np.nan, 1.0, -1.0, 1.0, -1.0]))
+    assert least_chance(np.array([1, 2, 3, 4, 5, 5, 6, 7]), mixed) == 1 / 16
+    assert least_chance(ROWS, part([0.0] * PATIENTS)) == 1
 
 
 def test_gains_are_no_loss() -> None:

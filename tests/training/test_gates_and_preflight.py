@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 from radir_pacs.encode import Bundle
 from radir_pacs.types import ImageKind
 from radir_training.retraining import preflight as preflights
+from radir_training.retraining.chance import Unjudged
 from radir_training.retraining.examination import GROUPS, Examination, examined
-from radir_training.retraining.gates import GateCode, gates
+from radir_training.retraining.gates import Gate, GateCode, gates
 from radir_training.retraining.material import Groups, age_group
 from radir_training.retraining.plan import Plan
 from radir_training.retraining.preflight import RefusalCode, preflight
@@ -50,7 +52,9 @@ def passing() -> Told:
         "regions": {"heart": figures(0.05, -0.02, 0.1) | {"name": "heart", "chance": 1.0}},
         "groups": [
             figures(0.05, -0.02, 0.1) | {"by": "sex", "group": "F", "judged": True, "chance": 1.0},
-            figures(0.05, -0.02, 0.1) | {"by": "scanner", "group": "old", "judged": False, "chance": None},
+            figures(0.05, -0.02, 0.1)
+            | {"by": "scanner", "group": "old", "judged": False}
+            | {"chance": None, "unjudged": "FEW_QUERIES"},
         ],
         "collapse": {"champion": 0.3, "challenger": 0.3, "limit": 0.95},
         "latency_ms": {"champion": 10.0, "challenger": 10.0},
@@ -115,11 +119,46 @@ def test_a_loss_that_chance_shows_often_enough_is_no_reason_to_refuse() -> None:
         assert heart.passed is passed
 
 
+@pytest.mark.parametrize("lacks", ["examination", "plan"])
+def test_a_run_from_before_chances_is_judged_by_its_intervals(lacks: str) -> None:
+    """Either its examination has no chances, or its plan as it was stored says nothing of them."""
+    told, stored = passing(), Plan().as_json()
+    told["regions"]["heart"] |= figures(-0.05, -0.1, 0.001) | {"chance": 0.01}
+    told["groups"][0] |= figures(-0.05, -0.1, -0.001) | {"chance": 0.3}
+    told["groups"][1] |= figures(-0.5, -0.7, -0.3)
+    if lacks == "plan":
+        del stored["gates"]["false_refusal"]
+    else:
+        for one in (*told["regions"].values(), *told["groups"]):
+            del one["chance"]
+    found = {gate.of: gate for gate in gates(Plan.stored(stored), told, golden=True)}
+    assert found["heart"].passed and not found["sex F"].passed
+    assert found["scanner old"].passed and not found["scanner old"].judged
+    assert str(found["sex F"]).endswith("95 % interval -0.100 to -0.001; must not lie below 0.000")
+    assert Gate.from_json(found["sex F"].as_json()) == found["sex F"]
+
+
 def test_a_group_with_too_few_queries_is_shown_and_not_judged() -> None:
     told = passing()
     told["groups"][1] |= figures(-0.5, -0.7, -0.3)
     [few] = [gate for gate in gates(Plan(), told, golden=True) if gate.of == "scanner old"]
     assert few.passed and not few.judged and few.value == -0.5
+    assert str(few) == "scanner old: -0.500, 95 % interval -0.700 to -0.300; not judged: too few queries"
+
+
+def test_a_region_answered_differently_for_few_patients_is_shown_and_not_judged() -> None:
+    told = passing()
+    told["regions"]["heart"] |= figures(-1.0, -1.0, -1.0)
+    told["regions"]["heart"] |= {"chance": None, "judged": False, "unjudged": "FEW_PATIENTS"}
+    [heart] = [gate for gate in gates(Plan(), told, golden=True) if gate.code is GateCode.REGION]
+    assert heart.passed and not heart.judged
+    assert str(heart).endswith("not judged: the two models differ for too few patients to tell a loss from chance")
+    assert Gate.from_json(heart.as_json()) == heart
+
+
+def test_a_gate_of_an_earlier_version_is_read() -> None:
+    few = {"code": "GROUP", "passed": True, "value": -0.5, "limit": 0.0, "of": "scanner old", "judged": False}
+    assert str(Gate.from_json(few | {"interval_95": [-0.7, -0.3], "text": ""})).endswith("not judged: too few queries")
 
 
 def test_no_worse_may_lose_as_much_as_the_plan_says() -> None:
@@ -169,6 +208,27 @@ def test_groups_by_sex_age_and_scanner_are_examined(worse: Examination, groups: 
                 assert found[by, group]["queries"] == np.isfinite(mine).sum()
                 assert found[by, group][name] == pytest.approx(np.nanmean(mine), abs=1e-4)
     assert found["scanner", "new"]["judged"] and not found["scanner", "old"]["judged"]
+    assert found["scanner", "old"]["unjudged"] == Unjudged.FEW_QUERIES
+
+
+def test_parts_that_few_patients_tell_apart_are_not_judged(groups: Groups, tmp_path: Path) -> None:
+    """All queries of a scanner are of two patients: their heads alone show any loss in a quarter of examinations."""
+    data = toy_set(STUDIES, 7)
+    people = np.where(np.arange(STUDIES) < STUDIES // 4, np.tile(data.patients[:2], STUDIES // 2), data.patients)
+    data = replace(data, patients=people)
+    scanners = replace(groups, scanner=tuple("old" if row < STUDIES // 4 else "new" for row in range(STUDIES)))
+    champion, challenger = toy_champion(tmp_path / "knows", forgets=False), toy_champion(tmp_path / "forgot")
+    for limit, judged in ((0.2, False), (0.3, True)):
+        plan = replace(PLAN, gates=replace(PLAN.gates, false_refusal=limit))
+        found = examined(data, scanners, champion, challenger, plan)
+        by_name = {one["group"]: one for one in found.told["groups"] if one["by"] == "scanner"}
+        assert by_name["new"]["judged"] and by_name["new"]["unjudged"] is None
+        old = by_name["old"]
+        assert old["queries"] >= PLAN.gates.least_queries and old["difference"] < 0
+        assert (old["judged"], old["chance"] is not None) == (judged, judged)
+        assert old["unjudged"] == (None if judged else Unjudged.FEW_PATIENTS)
+    same = examined(data, scanners, champion, champion, PLAN).told
+    assert {one["unjudged"] for one in same["regions"].values()} == {Unjudged.FEW_PATIENTS}
 
 
 def test_a_challenger_that_forgot_fails_for_the_groups_it_leaves_behind(worse: Examination) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 import torch
+from markupsafe import escape
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs.catalogue import Catalogue
@@ -114,6 +116,7 @@ def test_a_challenger_that_learned_passes_its_gates(finished: int, archive: Sett
     assert f"<td>{time['estimated_s']:.1f}</td>" in page and f"train {time['steps_s'][StepName.TRAIN]:.1f}" in page
     assert RunFiles.of(archive, finished).estimated_s == time["estimated_s"]
     assert "Description of modifications" in page and "Modification protocol" in page and "Impact assessment" in page
+    assert all(escape(gate["text"]) in page for gate in files.read(folder / files.GATES))
     assert not (folder / files.WORK).exists()
     steps = catalogue.retraining.steps(finished)
     assert [step.name for step in steps] == list(STEPS) and {step.state for step in steps} == {StepState.DONE}
@@ -124,6 +127,31 @@ def test_a_challenger_that_learned_passes_its_gates(finished: int, archive: Sett
     losses = RunFiles.of(archive, finished).losses()
     assert {"contrast", "findings"} <= set(losses) and all(len(points) > 20 for points in losses.values())
     assert all(points[-1][1] < points[0][1] for name, points in losses.items() if name == "findings")
+
+
+def test_a_run_begun_before_there_were_chances_ends_by_the_rule_of_its_plan(
+    archive: Settings, catalogue: Catalogue
+) -> None:
+    """It was examined, then the program was upgraded: its plan says nothing of chances, nor does its examination."""
+    plan = PLAN.as_json()
+    del plan["gates"]["false_refusal"]
+    number = begin(catalogue, replace(PLAN, pictures=False), stored=plan | {"pictures": False})
+    path = run_folder(archive, number) / files.EXAMINATION
+
+    def upgraded(step: StepName, event: str) -> None:
+        if (step, event) == (StepName.GATES, "begins"):
+            told = files.read(path)
+            for one in (*told["regions"].values(), *told["groups"]):
+                del one["chance"]
+            files.write(path, told)
+
+    assert Pipeline(catalogue, archive, number, worker="test", hook=upgraded).work() == "DONE"
+    run, told = catalogue.retraining.get(number), files.read(path.with_name(files.EVIDENCE))
+    protocol = told["modification_protocol"]
+    assert protocol["plan"] == run.plan and "false_refusal" not in protocol["plan"]["gates"]
+    written = json.dumps(protocol["plan"], sort_keys=True).encode()
+    assert hashlib.sha256(written).hexdigest() == protocol["plan_sha256"] == run.plan_sha256
+    assert "gates.false_refusal" not in path.with_name(files.PAGE).read_text()
 
 
 def test_the_encoder_stays_and_serving_is_untouched(finished: int, archive: Settings, catalogue: Catalogue) -> None:

@@ -22,6 +22,8 @@ from radir_training.retraining.plan import Plan
         ({"recipe": {"epochs": 2.5}}, "whole number"),
         ({"gates": {"least_gain": float("nan")}}, "is a number"),
         ({"gates": {"overall": "fine"}}, "'better' or 'no worse'"),
+        ({"gates": {"false_refusal": None}}, "is a number"),
+        ({"gates": {"false_refusal": 1.0}}, "gates.false_refusal is between"),
         ({"data": {"since": "spring"}}, "is a date"),
         ({"data": {"since": "2026-02-01", "until": "2026-01-01"}}, "before"),
         ({"data": 3}, "is a table"),
@@ -40,6 +42,13 @@ def test_a_plan_has_one_hash_however_it_is_written(tmp_path: Path) -> None:
     read = Plan.read(path)
     assert read.sha256 == Plan.from_json(read.as_json()).sha256 != Plan().sha256
     assert Plan.read(None).sha256 == Plan().sha256 and Plan.read(path, "full").depth == "full"
+
+
+def test_a_plan_stored_before_there_were_chances_has_none() -> None:
+    stored = Plan().as_json()
+    assert Plan.stored(stored) == Plan()
+    del stored["gates"]["false_refusal"]
+    assert Plan.stored(stored).gates.false_refusal is None
 
 
 def test_hours_go_past_midnight() -> None:

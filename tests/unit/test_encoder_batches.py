@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from radir_pacs.encode import Encoder, EncoderInput, choose_device
+from radir_pacs.encode import encoder as encoder_module
 from radir_pacs.encode.batch_size import LONGEST_PASS_S, BatchSize
 from radir_pacs.encode.devices import is_out_of_memory
 from radir_pacs.errors import BadInput, Quarantined
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import Encoding, ImageKind, KeptTokens, View
+from radir_pacs.types import F32, Encoding, ImageKind, KeptTokens, View
 from tests.model_material import seeded_bundle
 from tests.unit.test_network import picture, radiograph
+
+IMAGE_BYTES = 1 << 20
 
 
 def inputs(encoder: Encoder, count: int) -> list[EncoderInput]:
@@ -122,6 +128,62 @@ def test_a_batch_grows_with_what_is_known_and_shrinks_for_good() -> None:
     assert slow.limit() == 4
     slow.passed(4, 100 * LONGEST_PASS_S)
     assert slow.limit() == 1
+
+
+class FakeGpu:
+    """Memory of a device, in images; it counts the peak of all threads together, as CUDA does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, holds: int) -> None:
+        self._holds, self._allocated, self._peak = holds, 0, 0
+        monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: self._reset())
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: self._allocated * IMAGE_BYTES)
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: self._peak * IMAGE_BYTES)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: self._allocated * IMAGE_BYTES)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (40 * IMAGE_BYTES, 40 * IMAGE_BYTES))
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        monkeypatch.setattr(encoder_module, "time", SimpleNamespace(perf_counter=lambda: 0.0))  # only memory limits
+
+    def _reset(self) -> None:
+        self._peak = self._allocated
+
+    def encoder(self, monkeypatch: pytest.MonkeyPatch, begins: Callable[[], object]) -> Encoder:
+        """One on this device, whose network calls ``begins`` while it holds the memory of its batch."""
+        encoder = Encoder(seeded_bundle(ImageKind.CXR), device="cpu")
+        encoder.device = torch.device("cuda")
+
+        def vectors(inputs: Sequence[EncoderInput], *, mixed: bool) -> tuple[F32, None]:
+            if self._allocated + len(inputs) > self._holds:
+                begins()
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self._allocated += len(inputs)
+            self._peak = max(self._peak, self._allocated)
+            begins()
+            self._allocated -= len(inputs)
+            return np.full((len(inputs), len(encoder.regions), 4), 0.5, np.float32), None
+
+        monkeypatch.setattr(encoder, "_vectors", vectors)
+        return encoder
+
+
+@pytest.mark.parametrize("holds", [100, 32])
+def test_a_batch_beside_another_on_one_gpu_teaches_neither_a_wrong_size(
+    monkeypatch: pytest.MonkeyPatch, holds: int
+) -> None:
+    """Where both were at work at once, the peak of one would hold the memory of both, or there would be too little."""
+    gpu, first_works, both_work = FakeGpu(monkeypatch, holds), threading.Event(), threading.Event()
+
+    def waits() -> None:
+        first_works.set()
+        both_work.wait(0.5)  # for what must not come
+
+    one, beside = gpu.encoder(monkeypatch, waits), gpu.encoder(monkeypatch, both_work.set)
+    some = inputs(one, 1)
+    with ThreadPoolExecutor(1) as pool:
+        alone = pool.submit(one.encode_batch, some)
+        assert first_works.wait(10)
+        encodings(beside.encode_batch(some * 32))
+        encodings(alone.result(10))
+    assert (one.batch_limit, beside.batch_limit) == (32, 32), "four fifths of the 40 images that memory holds"
 
 
 def test_workers_spread_over_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

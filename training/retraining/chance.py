@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -28,6 +29,24 @@ class Part:
 
     rows: I64
     difference: F64
+
+
+class Unjudged(StrEnum):
+    """Why a region or group is shown and not judged."""
+
+    FEW_QUERIES = "FEW_QUERIES"
+    FEW_PATIENTS = "FEW_PATIENTS"  # for whom the models differ: any loss of theirs is too likely by chance
+
+
+def least_chance(patients: I64, part: Part) -> float:
+    """How rare the worst loss of a part can be at most: all patients for whom the models differ have lost.
+
+    ``patients`` [n] as of ``by_chance``. Other parts only raise it.
+    """
+    people, person = np.unique(patients[part.rows], return_inverse=True)
+    sums = np.zeros(len(people))
+    np.add.at(sums, person, np.nan_to_num(part.difference))
+    return float(0.5 ** np.count_nonzero(np.abs(sums) > _ALIKE))
 
 
 def by_chance(patients: I64, parts: Sequence[Part], seed: int, draws: int = DRAWS) -> F64:

@@ -72,7 +72,7 @@ def evidence(
             "training": {key: value for key, value in challenger.training.items() if key != KNOWN_PATIENTS},
         },
         "modification_protocol": {
-            "plan": plan.as_json(),
+            "plan": run.plan,  # as it was stored: an upgrade may have added entries, and its hash is of these
             "plan_sha256": run.plan_sha256,
             "held_out": f"{HELD_OUT:.0%} of the patients by a keyed hash, the same in every run, never trained on",
             "data": data,

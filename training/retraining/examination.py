@@ -25,9 +25,9 @@ from ..evaluation.exam import IMAGE_TO_IMAGE, Exam, region_name
 from ..evaluation.measures import F64, I64, KS, lines, score
 from ..evaluation.regions import TRIVIAL, RegionCandidate, candidates
 from ..evaluation.resample import Bootstrap, Resampled
-from .chance import Part, by_chance
+from .chance import Part, Unjudged, by_chance, least_chance
 from .material import Groups, Material
-from .plan import Plan
+from .plan import GatePlan, Plan
 from .snapshot import share_of
 
 TIMED = 5  # rounds, champion and challenger in turn
@@ -122,17 +122,16 @@ def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundl
     judged = tuple(judged_region(exam, one, *vectors, plan.gates.k) for one in asked)
     bootstrap = Bootstrap(exam.patients, plan.recipe.seed)
     regions = {one.key: vars(paired_region(bootstrap, one)) | {"name": region_name(one.key)} for one in judged}
-    by_group = _groups(bootstrap, judged, groups, plan.gates.least_queries)
-    parts = [Part(one.rows, one.challenger - one.champion) for one in judged]
-    parts += [part for _, part in by_group if part is not None]
-    chances = iter(by_chance(exam.patients, parts, plan.recipe.seed).round(4).tolist())
+    shown = [(regions[one.key], Part(one.rows, one.challenger - one.champion)) for one in judged]
+    shown += (by_group := _groups(bootstrap, judged, groups))
+    _judge(shown, exam.patients, plan)
     told = {
         "measure": f"Recall@{plan.gates.k}, queries whose region is abnormal by their mined report",
         "images": len(exam),
         "patients": len(np.unique(exam.patients)),
         "overall": vars(mean_of_regions(bootstrap, judged)),
-        "regions": {key: figures | {"chance": next(chances)} for key, figures in regions.items()},
-        "groups": [figures | {"chance": None if part is None else next(chances)} for figures, part in by_group],
+        "regions": regions,
+        "groups": [figures for figures, _ in by_group],
         "collapse": {"champion": _cosines(vectors[0]), "challenger": _cosines(vectors[1]), "limit": COLLAPSED},
         "latency_ms": _latency(champion, challenger, data),
         "memory_bytes": {"champion": _bytes(champion), "challenger": _bytes(challenger)},
@@ -171,27 +170,43 @@ def mean_of_regions(bootstrap: Bootstrap, judged: Sequence[Judged]) -> Paired:
     return Paired.of(champion, challenger, float(np.mean([np.nanmean(one.random) for one in judged])))
 
 
-def _groups(
-    bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups, least_queries: int
-) -> list[tuple[dict[str, Any], Part | None]]:
-    """All queries of all judged regions, by group; one with too few is counted and not judged: it has no part."""
+def _judge(shown: Sequence[tuple[dict[str, Any], Part]], patients: I64, plan: Plan) -> None:
+    """Adds to the figures of each region and group the chance of its loss, or why it is not judged."""
+    reasons = [_unjudged(part, patients, plan.gates) for _, part in shown]
+    parts = [part for (_, part), reason in zip(shown, reasons, strict=True) if reason is None]
+    chances = iter(by_chance(patients, parts, plan.recipe.seed).round(4).tolist())
+    for (figures, _), reason in zip(shown, reasons, strict=True):
+        chance = next(chances) if reason is None else None
+        figures |= {"judged": reason is None, "unjudged": reason, "chance": chance}
+
+
+def _unjudged(part: Part, patients: I64, rule: GatePlan) -> Unjudged | None:
+    """Why no gate may depend on it; None where one does."""
+    if len(part.rows) < rule.least_queries:
+        return Unjudged.FEW_QUERIES
+    if rule.false_refusal is not None and least_chance(patients, part) >= rule.false_refusal:
+        return Unjudged.FEW_PATIENTS
+    return None
+
+
+def _groups(bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups) -> list[tuple[dict[str, Any], Part]]:
+    """All queries of all judged regions, by group."""
     rows = np.concatenate([one.rows for one in judged])
     champion, challenger, random = (
         np.concatenate([getattr(one, name) for one in judged]) for name in ("champion", "challenger", "random")
     )
-    found: list[tuple[dict[str, Any], Part | None]] = []
+    found: list[tuple[dict[str, Any], Part]] = []
     for by in GROUPS:
         of: Sequence[str | None] = getattr(groups, by)
         for group in sorted({name for name in of if name is not None}):
             mine = np.array([of[row] == group for row in rows])
-            enough = int(mine.sum()) >= least_queries
             paired = Paired.of(
                 bootstrap.resampled(champion[mine][:, None], rows[mine]),
                 bootstrap.resampled(challenger[mine][:, None], rows[mine]),
                 float(np.nanmean(random[mine])) if mine.any() else None,
             )
-            figures = {"by": by, "group": group, "judged": enough, **vars(paired)}
-            found.append((figures, Part(rows[mine], (challenger - champion)[mine]) if enough else None))
+            figures = {"by": by, "group": group, **vars(paired)}
+            found.append((figures, Part(rows[mine], (challenger - champion)[mine])))
     return found
 
 

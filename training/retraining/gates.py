@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from .chance import Unjudged
 from .plan import Plan
 
 
@@ -20,12 +21,18 @@ class GateCode(StrEnum):
     GOLDEN = "GOLDEN"
 
 
+_WHY = {
+    Unjudged.FEW_QUERIES: "too few queries",
+    Unjudged.FEW_PATIENTS: "the two models differ for too few patients to tell a loss from chance",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gate:
     """``value`` is what was measured, ``limit`` what the plan allows, ``of`` the region or group.
 
     ``chance`` of a region or group: how probable such a loss anywhere is for a challenger that is as good; ``limit``
-    is the least chance that the plan allows.
+    is the least chance that the plan allows. One that is judged without a chance is judged by its interval.
     """
 
     code: GateCode
@@ -35,6 +42,7 @@ class Gate:
     of: str = ""
     interval_95: tuple[float, float] | None = None
     judged: bool = True
+    unjudged: Unjudged | None = None
     chance: float | None = None
 
     def __str__(self) -> str:
@@ -48,11 +56,7 @@ class Gate:
             case GateCode.OVERALL:
                 return f"mean of all regions: {number(self.value)}{interval}; must lie above {self.limit:.3f}"
             case GateCode.REGION | GateCode.GROUP:
-                chance = f"; refused below {100 * self.limit:.1f} %"
-                if self.chance is not None:
-                    chance = f"; by chance at any region or group: {100 * self.chance:.1f} %{chance}"
-                lost = self.value is not None and self.value < 0
-                return f"{self.of}: {number(self.value)}{interval}{chance if lost else ''}"
+                return f"{self.of}: {number(self.value)}{interval}{self._rule()}"
             case GateCode.COLLAPSE:
                 return f"mean cosine within a region {number(self.value)}; at most {self.limit:.3f}"
             case GateCode.LATENCY:
@@ -62,6 +66,17 @@ class Gate:
             case GateCode.GOLDEN:
                 return "the bundle answers its golden image as it did when it was trained"
 
+    def _rule(self) -> str:
+        """What a region or group is judged by."""
+        if not self.judged:
+            return f"; not judged: {_WHY[self.unjudged or Unjudged.FEW_QUERIES]}"
+        if self.chance is None:
+            return f"; must not lie below {self.limit:.3f}"
+        if self.value is None or self.value >= 0:
+            return ""
+        chance, least = 100 * self.chance, 100 * self.limit
+        return f"; by chance at any region or group: {chance:.1f} %; refused below {least:.1f} %"
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"text": str(self)}
 
@@ -69,8 +84,10 @@ class Gate:
     def from_json(cls, told: Mapping[str, Any]) -> Gate:
         """What ``as_json`` wrote."""
         interval = told["interval_95"]
+        unjudged = told.get("unjudged")
         values = {key: value for key, value in told.items() if key != "text"}
-        return cls(**(values | {"code": GateCode(told["code"]), "interval_95": interval and tuple(interval)}))
+        values |= {"code": GateCode(told["code"]), "interval_95": interval and tuple(interval)}
+        return cls(**(values | {"unjudged": unjudged and Unjudged(unjudged)}))
 
 
 def gates(plan: Plan, told: Mapping[str, Any], *, golden: bool) -> list[Gate]:
@@ -99,17 +116,25 @@ def _figures(plan: Plan, told: Mapping[str, Any]) -> Iterator[Gate]:
         yield _not_worse(GateCode.GROUP, f"{group['by']} {group['group']}", group, rule.false_refusal)
 
 
-def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], limit: float) -> Gate:
-    """A part without a chance has too few queries, and is not judged."""
-    interval, chance, difference = figures["interval_95"], figures["chance"], figures["difference"]
+def _not_worse(code: GateCode, of: str, figures: Mapping[str, Any], limit: float | None) -> Gate:
+    """A run that was planned or examined before there were chances is judged by the intervals, as it was then."""
+    interval, difference, unjudged = figures["interval_95"], figures["difference"], figures.get("unjudged")
+    if limit is None or "chance" not in figures:
+        judged, chance, limit = figures.get("judged", True), None, 0.0
+        passed = not judged or interval is None or interval[1] >= 0
+    else:  # a part without a chance is not judged
+        chance = figures["chance"]
+        judged = chance is not None
+        passed = not judged or difference is None or difference >= 0 or chance >= limit
     return Gate(
         code=code,
-        passed=chance is None or difference is None or difference >= 0 or chance >= limit,
+        passed=passed,
         value=difference,
         limit=limit,
         of=of,
         interval_95=interval and tuple(interval),
-        judged=chance is not None,
+        judged=judged,
+        unjudged=unjudged and Unjudged(unjudged),
         chance=chance,
     )
 

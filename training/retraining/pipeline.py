@@ -72,7 +72,7 @@ class Pipeline:
     ) -> None:
         self._catalogue, self._settings, self._hook = catalogue, settings, hook
         self.run = catalogue.retraining.get(run_id)
-        self.plan = Plan.from_json(self.run.plan)
+        self.plan = Plan.stored(self.run.plan)
         self._lease = RunLease(catalogue, run_id, worker=worker, lease_s=lease_s or settings.job_lease_s)
         self._folder = made_folder(settings, run_id)
         self._key = pseudonym_key(settings.home)

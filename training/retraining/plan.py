@@ -49,15 +49,16 @@ class RecipePlan:
 class GatePlan:
     """overall: "better": the 95 % interval of the difference lies above ``least_gain``; "no worse": above
     -``most_loss``. A region or group is judged from so many abnormal queries. One that lost fails where chance would
-    show such a loss anywhere with less than this probability; so this share of challengers that are as good as their
-    champion everywhere is refused. latency and memory: the challenger's over the champion's."""
+    show such a loss anywhere with less than ``false_refusal``; so this share of challengers that are as good as their
+    champion everywhere is refused. None, in a plan that was stored before there was such an entry: it fails where its
+    whole 95 % interval lies below zero. latency and memory: the challenger's over the champion's."""
 
     overall: Literal["better", "no worse"] = "better"
     least_gain: float = 0.0
     most_loss: float = 0.02
     k: int = 5
     least_queries: int = 20
-    false_refusal: float = 0.2
+    false_refusal: float | None = 0.2
     most_latency: float = 1.25
     most_memory: float = 1.25
 
@@ -87,7 +88,7 @@ class Plan:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+        return sha256_of(self.as_json())
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Plan:
@@ -107,6 +108,17 @@ class Plan:
         return plan
 
     @classmethod
+    def stored(cls, told: Mapping[str, Any]) -> Plan:
+        """As ``from_json``, of a run's plan: an earlier version may have stored it, and its gates stay what they were.
+
+        Raises BadInput.
+        """
+        plan = cls.from_json(told)
+        if "false_refusal" in told.get("gates", {}):
+            return plan
+        return replace(plan, gates=replace(plan.gates, false_refusal=None))
+
+    @classmethod
     def read(cls, path: Path | None, depth: Depth | None = None) -> Plan:
         """The plan of a TOML file, or the defaults; ``depth`` in place of its own. Raises BadInput."""
         told: Mapping[str, Any] = {}
@@ -119,6 +131,11 @@ class Plan:
                 raise BadInput(f"plan {path.name} cannot be read: {error}") from None
         plan = cls.from_json(told)
         return replace(plan, depth=depth) if depth else plan
+
+
+def sha256_of(told: Mapping[str, Any]) -> str:
+    """Of a plan as JSON, as it is stored."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _filled(of: type[Any], told: Mapping[str, Any], place: str) -> Any:
@@ -166,7 +183,7 @@ def _check(plan: Plan) -> None:
         "gates.least_gain and gates.most_loss are between 0 and 1": 0 <= gates.least_gain < 1
         and 0 <= gates.most_loss < 1,
         "gates.least_queries is at least 5": gates.least_queries >= 5,
-        "gates.false_refusal is between 0 and 1": 0 < gates.false_refusal < 1,
+        "gates.false_refusal is between 0 and 1": gates.false_refusal is not None and 0 < gates.false_refusal < 1,
         "gates.most_latency and gates.most_memory are at least 1": min(gates.most_latency, gates.most_memory) >= 1,
         "data.least_studies, least_patients and least_held_out_patients are positive": min(
             data.least_studies, data.least_patients, data.least_held_out_patients
