@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from datetime import date
 
 from rich import box
 from rich.table import Table
@@ -63,8 +62,8 @@ def add_rights(action: argparse.ArgumentParser) -> None:
         help="only studies whose images name this Institutional Department Name, exactly so (repeat)",
     )
     action.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
-    action.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
-    action.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
+    action.add_argument("--since", type=config.day, metavar="YYYY-MM-DD", help="only studies from this day on")
+    action.add_argument("--until", type=config.day, metavar="YYYY-MM-DD", help="only studies up to this day")
     action.add_argument("--names", action="store_true", help="rows of similar cases name their patients")
 
 

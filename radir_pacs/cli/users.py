@@ -44,14 +44,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         " tokens. A password is asked for on the terminal, or read from a file; it is never a flag.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    # no flag may be cut short: --password WORD would be taken for --password-file WORD, for all users to see
-    add = actions.add_parser("add", help="a new account", allow_abbrev=False)
+    add = actions.add_parser("add", help="a new account")
     change = actions.add_parser("set", help="another role and scope: what is not given is not kept")
     for action in (add, change):
         action.add_argument("name", help="with which the person signs in; the audit trail names it")
         action.add_argument("--role", required=True, choices=[str(role) for role in OF_ACCOUNTS], help="what it may do")
         add_rights(action)
-    password = actions.add_parser("password", help="another password; all its sessions end", allow_abbrev=False)
+    password = actions.add_parser("password", help="another password; all its sessions end")
     password.add_argument("name", help="as in the list")
     for action in (add, password):
         action.add_argument("--password-file", type=Path, metavar="FILE", help="that holds the password; -: stdin")

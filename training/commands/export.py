@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from datetime import date
 from pathlib import Path
 
 from radir_pacs import config
@@ -31,8 +30,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder, readable by its owner only")
     parser.add_argument("--site", action="append", default=[], metavar="LABEL", help="only this site's (repeat)")
     parser.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
-    parser.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
-    parser.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
+    parser.add_argument("--since", type=config.day, metavar="YYYY-MM-DD", help="only studies from this day on")
+    parser.add_argument("--until", type=config.day, metavar="YYYY-MM-DD", help="only studies up to this day")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
