@@ -158,8 +158,12 @@ def test_the_commands(
         ["add", "X", "--from", "10.1.2.3/16"],
         ["add", "X", "--certificate", "ab:cd"],
         ["add", "X", "--site", "a\\b"],
+        ["add", "BAD", "--at", "nowhere"],
         ["remove", "NOBODY"],
         ["echo", "NOBODY"],
     ):
         assert main(["peers", *wrong]) == 1, wrong
+    capsys.readouterr()
+    assert main(["peers", "add", "BAD", "--at", "nowhere"]) == 1
+    assert "--at: 'nowhere' is not HOST:PORT" in capsys.readouterr().err
     assert main(["peers", "remove", "CT 1"]) == 0 and main(["peers", "list"]) == 0
