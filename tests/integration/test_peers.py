@@ -16,6 +16,7 @@ from radir_pacs.config import Settings, to_environment
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.send import SendOutcome, send_files
 from radir_pacs.errors import BadInput, NotFound, PeerFailed
+from radir_pacs.reasons import ReasonCode
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
@@ -126,6 +127,20 @@ def test_a_peer_that_is_added_may_call_soon(
             return False
 
     wait_for(is_stored)
+
+
+def test_a_known_title_that_comes_another_way_is_told_so(
+    catalogue: Catalogue, listen: Callable[..., Destination], tmp_path: Path
+) -> None:
+    """ "Not recognized" would have its administrator look at the title, which is right."""
+    catalogue.peers.add(Peer(ae_title="CT1", certificate="CN=ct"), by=TESTER)
+    peer = listen()
+    with pytest.raises(PeerFailed):
+        send_files([save(radiograph(), tmp_path / "a.dcm")], peer, calling_ae="CT1")
+    wait_for(lambda: refusals(catalogue))
+    (row,) = catalogue.refusals.recent()
+    assert "'CT1' is known, but not by this address, certificate or port" in row.reason
+    assert "not recognized" not in row.reason and row.reason_code is ReasonCode.REFUSED_PEER
 
 
 def test_the_commands(

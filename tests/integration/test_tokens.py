@@ -76,8 +76,13 @@ def test_from_the_first_token_on_one_is_needed(web: Web, catalogue: Catalogue) -
     assert web.get("/studies", headers=bearing(token.removeprefix("radir_"))).status_code == 401
     catalogue.access_tokens.revoke("reader", by=TESTER)
     clear(web)
-    assert web.get("/studies", headers=bearing(token)).status_code == 401
-    assert web.get("/studies").status_code == 401, "it does not open again when the last token is gone"
+    refused = web.get("/studies", headers=bearing(token))
+    assert refused.status_code == 401 and "WWW-Authenticate" in refused.headers
+    assert "this token is not valid: unknown, revoked or expired" in refused.text
+    assert web.get("/studies", headers=bearing(token + "x")).text == refused.text, "which of them is nobody's business"
+    none = web.get("/studies")
+    assert none.status_code == 401, "it does not open again when the last token is gone"
+    assert "A token is needed" in none.text
 
 
 def clear(web: Web) -> None:
