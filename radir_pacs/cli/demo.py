@@ -62,6 +62,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if supervisor.stopping.is_set():
             return 130
         print_addresses(settings)
+        out.print(f"Images    {images}", markup=False, soft_wrap=True)
         with Catalogue.open(settings) as catalogue:
             _send(catalogue, settings, images)
             _wait(catalogue, supervisor.stopping)

@@ -47,7 +47,7 @@ def gather(settings: Settings) -> dict[str, Any]:
     with Catalogue.open(settings) as catalogue:
         overview, survey = catalogue.overview(), catalogue.survey
         throughput, problems, indexes = survey.throughput(), survey.problems(), survey.indexes()
-        receivers = catalogue.audit_receivers.all()
+        receivers, emergencies = catalogue.audit_receivers.all(), catalogue.emergencies.figure()
         quality = catalogue.quality.rows(limit=len(ImageKind))
         engine = catalogue.generations.engine()
         moving = catalogue.generations.to_move(engine)
@@ -74,6 +74,7 @@ def gather(settings: Settings) -> dict[str, Any]:
         "waiting_reports": overview.waiting_reports,
         "messages": dict(overview.messages),
         "audit_receivers": [asdict(receiver) for receiver in receivers],
+        "emergencies": emergencies,
         "quality_notices": sum(len(row.figures["notices"]) for row in quality if row.week == quality[0].week),
         "disk": asdict(disk) if (disk := disk_of(settings)) else None,
         "last_hours": {flow.lower(): list(counts) for flow, counts in throughput.items()},
@@ -153,8 +154,12 @@ def _show(found: dict[str, Any]) -> None:
         out.print(f"{'messages':<10}  {shown}")
     for receiver in found["audit_receivers"]:
         waits = f"{counted(receiver['waiting'], 'event')} to send"
-        why = f", not since {receiver['failed_since']:%Y-%m-%d %H:%M} UTC: {receiver['failed']}"
-        out.print(f"{'audit':<10}  {receiver['name']}: {waits}{why if receiver['failed'] else ''}", soft_wrap=True)
+        if receiver["failed"]:
+            waits += f", not since {receiver['failed_since']:%Y-%m-%d %H:%M} UTC: {receiver['failed']}"
+        out.print(f"{'audit':<10}  {receiver['name']}: {waits}", soft_wrap=True)
+    if found["emergencies"]:
+        shown = f"{counted(found['emergencies'], 'patient')} opened out of scope, now or in the last hour"
+        out.print(f"{'emergency':<10}  {shown}: radir emergencies list")
     if found["quality_notices"]:
         out.print(f"{'quality':<10}  {counted(found['quality_notices'], 'notice')} of the last week: radir quality")
     if found["refusals_last_day"]:

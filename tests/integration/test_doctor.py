@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue, Peer
 from radir_pacs.cli import main
-from radir_pacs.cli.diagnosis import Check, Level, services
+from radir_pacs.cli.diagnosis import Check, Level, doors, services
 from radir_pacs.cli.diagnosis import machine as machine_checks
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.delivery.destination import Destination
@@ -187,3 +188,36 @@ def test_brokers(settings: Settings) -> None:
     assert found(services.broker, settings) == {"BROKER": Level.OK}
     for url in ("kafka://x", f"amqp://127.0.0.1:{free_port()}//"):
         assert found(services.broker, replace(settings, broker_url=url)) == {"BROKER": Level.ERROR}
+
+
+def test_what_is_open_is_named(settings: Settings, catalogue: Catalogue) -> None:
+    settings.home.mkdir(exist_ok=True)
+    settings.home.chmod(0o755)
+    assert found(doors.home_folder, settings) == {"HOME_OPEN": Level.WARNING}
+    settings.home.chmod(0o700)
+    assert found(doors.home_folder, settings) == {"HOME": Level.OK}
+    both = replace(settings, listener_host="0.0.0.0", listener_tls_port=2762, listener_tls_certificate="radir.pem")
+    assert found(doors.plain_dicom, both) == {"DICOM_PLAIN": Level.WARNING}
+    assert found(doors.plain_dicom, replace(both, listener_plain=False)) == {} == found(doors.plain_dicom, settings)
+    assert found(lambda _: doors.tokens(catalogue, settings), settings) == {"NO_TOKENS": Level.WARNING}
+    catalogue.access_tokens.create("Dr. Meyer", Role.ADMINISTRATOR, by=TESTER)
+    assert found(lambda _: doors.tokens(catalogue, settings), settings) == {"TOKENS": Level.OK}
+
+
+def test_patients_open_in_an_emergency_are_counted(settings: Settings, catalogue: Catalogue) -> None:
+    assert found(lambda _: doors.emergencies(catalogue, settings), settings) == {}
+    allowed = replace(settings, emergency_access=True)
+    assert found(lambda _: doors.emergencies(catalogue, allowed), allowed) == {"EMERGENCY_ACCESS": Level.OK}
+    with mock.patch.object(catalogue.emergencies, "all", lambda: (mock.Mock(is_open=True), mock.Mock(is_open=False))):
+        (told,) = doors.emergencies(catalogue, allowed)
+    assert (told.code, told.level) == ("EMERGENCY_OPEN", Level.WARNING) and told.what.startswith("1 ")
+
+
+def test_status_shows_a_receiver_that_is_well(
+    settings: Settings, catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue.audit_receivers.keep(["syslog"])
+    catalogue.processes.say_alive("relay@one", 1, "UP", "")
+    with mock.patch.dict(os.environ, to_environment(settings), clear=True):
+        main(["status"])
+    assert "syslog: 0 events to send" in capsys.readouterr().out

@@ -119,6 +119,7 @@ def test_it_is_recorded_and_listed(
 def test_administrators_see_it_and_end_it(house: House) -> None:
     browser, administrator = person(house), person(house, Role.ADMINISTRATOR, Scope(), "roth")
     assert ask(browser).status_code == 303
+    assert "within the last hour: 1" in administrator.see("/admin").text
     page = administrator.see("/admin/emergencies")
     assert page.status_code == 200 and REASON in page.text and "P1" in page.text
     (one,) = house.web.catalogue.emergencies.all()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.diagnosis import doors
 from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
 from radir_pacs.cli.state import is_held
 from radir_pacs.cli.status import DOWN, known_processes
@@ -49,6 +50,8 @@ def database(settings: Settings) -> Iterator[CheckResult]:
             yield from index(catalogue, settings)
             yield from peers_of_table(catalogue, settings)
             yield from audit_receivers(catalogue)
+            yield from doors.tokens(catalogue, settings)
+            yield from doors.emergencies(catalogue, settings)
     except RadirError as failed:
         yield error("DATABASE", str(failed), "start the database, or correct database_url")
 

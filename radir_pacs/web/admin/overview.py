@@ -76,4 +76,5 @@ def _told() -> dict[str, Any]:
         "problems": [one for one in problems if one not in skipped],
         "skipped": skipped,
         "waiting_reports": found.waiting_reports,
+        "emergencies": catalogue.emergencies.figure(),
     }
