@@ -269,8 +269,15 @@ class LeaseLost(RadirError):
 
 
 class PeerFailed(RadirError):
-    """The other DICOM system did not take the object."""
+    """The other DICOM system did not take the object.
+
+    ``what`` and ``advice``: the message in its two parts; the second is empty where nothing is advised.
+    """
 
     code = "peer_failed"
     reason_code = ReasonCode.PEER_FAILED
     http_status = 502
+
+    def __init__(self, message: str | None = None, *, advice: str = "", reason_code: ReasonCode | None = None) -> None:
+        super().__init__(f"{message}: {advice}" if advice else message, reason_code=reason_code)
+        self.what, self.advice = message or str(self), advice

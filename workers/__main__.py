@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -191,7 +190,7 @@ def relay(settings: Settings, name: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m radir_workers", description=__doc__)
+    parser = config.Parser(prog="python -m radir_workers", description=__doc__)
     parser.add_argument("role", choices=("worker", "indexer", "transfer", "relay"))
     parser.add_argument("--name", help="as radir status shows it; default: the role")
     parser.add_argument("--number", type=int, default=0, help="of this worker on its machine, from 0: chooses its GPU")

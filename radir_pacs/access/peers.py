@@ -61,6 +61,10 @@ class KnownPeers:
         """Whether a caller from elsewhere can be known."""
         return bool(self._titles or self._known)
 
+    def knows(self, ae_title: str) -> bool:
+        """Whether a peer of that title may call from somewhere, in some way."""
+        return any(peer.ae_title == ae_title for peer in self._known or ())
+
     def refresh(self) -> None:
         """Raises StorageFailed; what was known stays known then."""
         self._known = self._peers.all()
@@ -68,7 +72,7 @@ class KnownPeers:
     def rights_of(self, ae_title: str, host: str, certificate: Certificate | None) -> PeerRights | None:
         """None: this caller is not known, nor is anything of peers before they could be read."""
         known = self._known
-        if ae_title in self._titles and not any(peer.ae_title == ae_title for peer in known or ()):
+        if ae_title in self._titles and not self.knows(ae_title):
             return PeerRights()
         if known is None:
             return None

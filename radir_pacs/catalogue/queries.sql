@@ -424,6 +424,14 @@ ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST,
 SELECT s.study_uid FROM study AS s
 WHERE s.study_uid = ANY(%(study_uids)s::text[]) AND is_in_scope(s, %(scope)s::jsonb);
 
+-- name: sites_here
+-- Labels that studies have, or will have from a peer.
+SELECT DISTINCT unnest(sites) AS name FROM study_search UNION SELECT coalesce(site, ae_title) FROM peer ORDER BY name;
+
+-- name: departments_here
+-- Institutional Department Names that images of studies have.
+SELECT DISTINCT unnest(departments) AS name FROM study_search ORDER BY name;
+
 -- name: study_uids
 -- A page of all studies' UIDs.
 SELECT study_uid FROM study WHERE study_uid > %(after)s ORDER BY study_uid LIMIT %(limit)s;

@@ -188,6 +188,16 @@ class Studies(CataloguePart):
             rows = run(connection, "in_scope", study_uids=list(study_uids), scope=scope_of_sql(scope))
             return frozenset(row["study_uid"] for row in rows)
 
+    def sites(self) -> tuple[str, ...]:
+        """Labels of sites that studies have, or that peers give to what they send. Reads every study's row."""
+        with self._database.transaction() as connection:
+            return tuple(row["name"] for row in run(connection, "sites_here"))
+
+    def departments(self) -> tuple[str, ...]:
+        """Names of departments that studies have, as senders wrote them. Reads every study's row."""
+        with self._database.transaction() as connection:
+            return tuple(row["name"] for row in run(connection, "departments_here"))
+
     def of_accession(self, accession_number: str) -> tuple[str, ...]:
         """UIDs of the studies with that accession number, at most two."""
         with self._database.transaction() as connection:

@@ -59,10 +59,9 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser for one command; for an unknown one, with all commands, as docs/reference/commands.md needs it."""
     points = {point.name: point for point in entry_points(group="radir.commands")}
     known = command in _OWN or command in points
-    root = argparse.ArgumentParser(
-        prog="radir", description="Similar cases beside the PACS. Decision support, not diagnosis."
-    )
+    root = config.Parser(prog="radir", description="Similar cases beside the PACS. Decision support, not diagnosis.")
     root.add_argument("--version", action="version", version=f"radir {__version__}")
+    config.add_help_settings(root)
     commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for module in dict.fromkeys(module for name, module in _OWN.items() if not known or name == command):
         import_module(f"radir_pacs.cli.{module}").register(commands)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.printable import printable
 
 _SHOWN = 100
+_DIGEST = re.compile(r"[0-9a-f]{64}")  # SHA-256
 _REASON_CHARACTERS = 400
 _LATE_S = 300.0  # the relay seals every few seconds
 
@@ -49,11 +51,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--study", metavar="UID", help="events about this study")
     parser.add_argument("--caller", metavar="NAME", help="what this token, reader or user saw and did")
     parser.add_argument("--event", type=str.upper, choices=[str(event) for event in AuditEvent], help="one kind")
-    parser.add_argument("--since", metavar="TIME", type=datetime.fromisoformat, help="from then on: 2026-03-01T08:00")
-    parser.add_argument("--until", metavar="TIME", type=datetime.fromisoformat, help="before then")
+    parser.add_argument("--since", metavar="TIME", type=config.moment, help="from then on: 2026-03-01T08:00")
+    parser.add_argument("--until", metavar="TIME", type=config.moment, help="before then")
     parser.add_argument("--limit", type=int, default=_SHOWN, help="how many events (%(default)s)")
     parser.add_argument("--before", type=int, metavar="EVENT", help="older than this event: the next page")
-    parser.add_argument("--expect", metavar="DIGEST", help="with verify: a digest noted earlier, which must be there")
+    parser.add_argument(
+        "--expect", metavar="DIGEST", type=_digest, help="with verify: a digest noted earlier, which must be there"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="with retire: the file for the events, a new one")
     parser.add_argument(
         "--export",
@@ -130,6 +134,14 @@ def _skip(args: argparse.Namespace, catalogue: Catalogue) -> int:
     return 0
 
 
+def _digest(text: str) -> str:
+    """The form of ``--expect``: one that was cut short is no digest, rather than one that the trail has lost."""
+    digest = text.strip().lower()
+    if not _DIGEST.fullmatch(digest):
+        raise argparse.ArgumentTypeError(f"not a digest (64 hex digits): {text}")
+    return digest
+
+
 def _moment(given: datetime | None) -> datetime | None:
     """A time without a zone is the time here."""
     return given.astimezone(UTC) if given is not None else None
@@ -153,10 +165,9 @@ def _show(rows: tuple[AuditRow, ...], limit: int) -> None:
 def _verify(args: argparse.Namespace, catalogue: Catalogue) -> int:
     with progress(transient=True) as bar:
         task = bar.add_task("verifying", total=None)
-        expected = args.expect.strip().lower() if args.expect else None
         with ExitStack() as stack:
             files = [stack.enter_context(path.open("rb")) for path in args.export]
-            chain = catalogue.audit.verify(expected, lambda seals: bar.update(task, completed=seals), files)
+            chain = catalogue.audit.verify(args.expect, lambda seals: bar.update(task, completed=seals), files)
     if args.json:
         print_json(asdict(chain))
     else:

@@ -87,7 +87,7 @@ def _peer(args: argparse.Namespace) -> Peer:
         raise BadInput("--certificate is sha256: and 64 lower-case hex digits, or CN= and a name")
     if args.site is not None and not SITE_LABEL.fullmatch(args.site):
         raise BadInput("a site has at most 64 characters of ASCII without a backslash")
-    at = Destination.parse(f"{args.title}@{args.at}") if args.at else None
+    at = _called_at(args.title, args.at) if args.at else None
     return Peer(
         ae_title=args.title,
         network=_network(args.network) if args.network else _ANYWHERE,
@@ -99,6 +99,13 @@ def _peer(args: argparse.Namespace) -> Peer:
         port=at.port if at else None,
         over_tls=args.tls,
     )
+
+
+def _called_at(title: str, text: str) -> Destination:
+    try:
+        return Destination.parse(f"{title}@{text}")
+    except BadInput:
+        raise BadInput(f"--at: {text!r} is not HOST:PORT") from None
 
 
 def _network(text: str) -> str:

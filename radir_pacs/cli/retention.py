@@ -34,12 +34,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     show = actions.add_parser("show", help="print the rules in force, as a file to begin with")
     explain = actions.add_parser("explain", help="which rule decides on each picture of a study, and what follows")
     dry_run = actions.add_parser("dry-run", help="what the rules would end now; nothing is removed, no PACS is asked")
-    dry_run.add_argument("--rules", metavar="FILE", default=None, help="other rules (default: those in force)")
     hold = actions.add_parser("hold", help="keep the files of a study, whatever the rules say; 1: some are away")
     release = actions.add_parser("release", help="let the rules decide on a study again")
     holds = actions.add_parser("holds", help="studies whose files are held")
     for action in (explain, hold, release):
         action.add_argument("study", help="Study Instance UID")
+    for action in (explain, dry_run):
+        action.add_argument("--rules", metavar="FILE", default=None, help="other rules (default: those in force)")
     for action in (explain, dry_run, hold, release, holds):
         action.add_argument("--json", action="store_true", help="for machines")
     for action, run in (
@@ -62,7 +63,7 @@ def _show(args: argparse.Namespace, settings: Settings) -> int:
 
 def _explain(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
-    rules, sources = load_retention(settings.retention_file), load_sources(settings)
+    rules, sources = _rules(args, settings), load_sources(settings)
     with Catalogue.open(settings) as catalogue:
         state = catalogue.studies.get(args.study).state
         found = catalogue.disk.evictable([args.study], Away.RETENTION)
@@ -80,6 +81,10 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
         out.print("none of its pictures is here that a rule may end", markup=False)
     out.print(f"the study is {state}", markup=False)
     return 0
+
+
+def _rules(args: argparse.Namespace, settings: Settings) -> RetentionRules:
+    return load_retention(settings.retention_file if args.rules is None else args.rules)
 
 
 def _rows(study: Evictable, rules: RetentionRules, sources: Sources) -> Iterator[dict[str, Any]]:
@@ -111,19 +116,27 @@ def _then(rule: RetentionRule, study: Evictable, due: bool, lacks_source: bool) 
 
 def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
-    rules = load_retention(settings.retention_file if args.rules is None else args.rules)
-    sources, now = load_sources(settings), datetime.now(UTC)
+    rules, sources, now = _rules(args, settings), load_sources(settings), datetime.now(UTC)
     due: dict[str, Counter[str]] = {rule.name: Counter() for rule in rules.rules if rule.removes}
+    lacking: Counter[str] = Counter()
     held: Counter[str] = Counter()
     with Catalogue.open(settings) as catalogue:
         for study in chain.from_iterable(catalogue.disk.pages(Away.RETENTION, _PAGE)):
             held.update(study.held)
+            has_source, lacked = sources.of(study.sites) is not None, 0
             for rule, pictures in rules.by_rule(study):
-                if rule.is_due(study, now) and not (rule.needs_source and sources.of(study.sites) is None):
-                    found = {"studies": 1, "files": len(pictures.hashes), "bytes": sum(pictures.sizes)}
-                    due[rule.name].update(found)
+                if not rule.is_due(study, now):
+                    continue
+                found = {"files": len(pictures.hashes), "bytes": sum(pictures.sizes)}
+                if rule.needs_source and not has_source:
+                    lacking.update(found)
+                    lacked = 1
+                else:
+                    due[rule.name].update(studies=1, **found)
+            lacking.update(studies=lacked)  # once, of however many rules
     if args.json:
-        print_json({"due": {name: _counts(found) for name, found in due.items()}, "held_studies": dict(held)})
+        named = {name: _counts(found) for name, found in due.items()}
+        print_json({"due": named, "without_source": _counts(lacking), "held_studies": dict(held)})
         return 0
     for name, found in due.items():
         size = f"{found['bytes'] / _MIB:,.0f} MiB"
@@ -132,6 +145,12 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
         )
     if not due:
         out.print("no rule ends anything: all is kept")
+    if lacking["files"]:
+        what = f"{counted(lacking['files'], 'file')} of {counted(lacking['studies'], 'study', 'studies')}"
+        some_go = any(found["files"] for found in due.values())
+        then = "nothing goes" if not some_go else "it stays" if lacking["files"] == 1 else "they stay"
+        where = " for their sites" if sources else ""
+        out.print(f"{what} would go, but no source PACS is named{where} (pull_url, sources_file): {then}")
     for why, count in sorted(held.items()):
         out.print(f"held ({why}): {counted(count, 'study', 'studies')}, on which no rule decides yet")
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--modality", action="append", default=[], help="only these modalities (repeat)")
     parser.add_argument("--sex", action="append", default=[], choices=["M", "F", "O"], help="only these sexes")
     parser.add_argument("--age", metavar="FROM-TO", help="only these ages in years")
-    parser.add_argument("--since", metavar="YYYY-MM-DD", type=date.fromisoformat, help="only studies from this date on")
+    parser.add_argument("--since", metavar="YYYY-MM-DD", type=config.day, help="only studies from this date on")
     parser.add_argument("--same-patient", action="store_true", help="include the patient's own other studies")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--sr", metavar="FILE", type=Path, help="write the answer as a DICOM structured report")

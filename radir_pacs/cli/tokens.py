@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from datetime import date
 
 from rich import box
 from rich.table import Table
@@ -14,6 +13,7 @@ from radir_pacs.access.rights import check_name, rights
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import OF_TOKENS, Catalogue, Rights, TokenRow
 from radir_pacs.cli.caller import caller
+from radir_pacs.cli.labels import note_unknown
 from radir_pacs.cli.output import errors, out, print_json, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import DAY_S, Settings
@@ -63,8 +63,8 @@ def add_rights(action: argparse.ArgumentParser) -> None:
         help="only studies whose images name this Institutional Department Name, exactly so (repeat)",
     )
     action.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
-    action.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
-    action.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
+    action.add_argument("--since", type=config.day, metavar="YYYY-MM-DD", help="only studies from this day on")
+    action.add_argument("--until", type=config.day, metavar="YYYY-MM-DD", help="only studies up to this day")
     action.add_argument("--names", action="store_true", help="rows of similar cases name their patients")
 
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         match args.action:
             case "create":
-                _create(args, catalogue)
+                _create(args, catalogue, settings)
             case "revoke":
                 catalogue.access_tokens.revoke(args.name, by=caller())
                 say(
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
+def _create(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> None:
     check_name(args.name)
     if not 0 <= args.days <= 36_500:
         raise BadInput("--days is from 0 to 36500")
@@ -116,6 +116,7 @@ def _create(args: argparse.Namespace, catalogue: Catalogue) -> None:
         names=made.names,
     )
     say({"name": args.name, "role": args.role, "token": token}, token, as_json=args.json)
+    note_unknown(catalogue, settings, sites=made.scope.sites, departments=made.scope.departments)
     if not args.json:
         errors.print("It is shown this once. Send it as bearer, or give it as the password in a browser.")
     if was_open:

@@ -19,6 +19,7 @@ from radir_pacs.access.rights import check_name
 from radir_pacs.access.sign_in import hash_of_name
 from radir_pacs.catalogue import OF_ACCOUNTS, Account, Catalogue
 from radir_pacs.cli.caller import caller
+from radir_pacs.cli.labels import note_unknown
 from radir_pacs.cli.output import errors, out, print_json, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.cli.tokens import add_rights, rights_of, seen
@@ -44,14 +45,13 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         " tokens. A password is asked for on the terminal, or read from a file; it is never a flag.",
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    # no flag may be cut short: --password WORD would be taken for --password-file WORD, for all users to see
-    add = actions.add_parser("add", help="a new account", allow_abbrev=False)
+    add = actions.add_parser("add", help="a new account")
     change = actions.add_parser("set", help="another role and scope: what is not given is not kept")
     for action in (add, change):
         action.add_argument("name", help="with which the person signs in; the audit trail names it")
         action.add_argument("--role", required=True, choices=[str(role) for role in OF_ACCOUNTS], help="what it may do")
         add_rights(action)
-    password = actions.add_parser("password", help="another password; all its sessions end", allow_abbrev=False)
+    password = actions.add_parser("password", help="another password; all its sessions end")
     password.add_argument("name", help="as in the list")
     for action in (add, password):
         action.add_argument("--password-file", type=Path, metavar="FILE", help="that holds the password; -: stdin")
@@ -74,11 +74,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue:
         match args.action:
             case "add":
-                _add(args, catalogue)
+                _add(args, catalogue, settings)
             case "set":
                 may_be_last = may_be_without_account(settings, catalogue.access_tokens)
-                catalogue.accounts.set_rights(args.name, rights_of(args), by=caller(), may_be_last=may_be_last)
+                rights = rights_of(args)
+                catalogue.accounts.set_rights(args.name, rights, by=caller(), may_be_last=may_be_last)
                 say({"changed": args.name}, f"{args.name} has these rights within a second", as_json=args.json)
+                note_unknown(catalogue, settings, sites=rights.scope.sites, departments=rights.scope.departments)
             case "password":
                 _password(args, catalogue)
             case "list":
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _add(args: argparse.Namespace, catalogue: Catalogue) -> None:
+def _add(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> None:
     check_name(args.name)
     rights = rights_of(args)
     was_open = catalogue.access_tokens.in_force() is None
@@ -98,6 +100,7 @@ def _add(args: argparse.Namespace, catalogue: Catalogue) -> None:
     hashed = passwords.hashed(password)
     catalogue.accounts.add(args.name, rights, hashed, by=caller(), must_change=args.generate)
     _told({"name": args.name, "role": args.role}, f"{args.name} may sign in", password, args)
+    note_unknown(catalogue, settings, sites=rights.scope.sites, departments=rights.scope.departments)
     if was_open:
         errors.print("From now on every request to the web service needs a session or a token.")
 
@@ -173,11 +176,10 @@ def _list(args: argparse.Namespace, accounts: tuple[Account, ...]) -> None:
         return
     table = Table("name", "role", "sees", "signs in", "state", "last signed in", "sessions", box=box.SIMPLE)
     for one in accounts:
-        last = f"{one.last_signed_in_at:%Y-%m-%d %H:%M}" if one.last_signed_in_at else "never"
         way = "at the provider" if one.issuer else "by password"
-        state = f"disabled {one.disabled_at:%Y-%m-%d}" if one.disabled_at else "enabled"
-        name = Text(printable(one.name))
-        table.add_row(name, one.rights.role, Text(seen(one.rights.scope)), way, state, last, str(one.sessions))
+        sees = Text(seen(one.rights.scope))
+        row = (Text(printable(one.name)), one.rights.role, sees, way, _state(one), _last(one), str(one.sessions))
+        table.add_row(*row)
     out.print(table if accounts else "there are no accounts; radir users add NAME --role ROLE")
 
 
@@ -188,11 +190,34 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) ->
     if args.json:
         print_json(_json(one) | {"failed_attempts": tries})
         return
-    for key, value in _json(one).items():
-        out.print(f"{key:18} {printable(str(value))}", markup=False)
+    for key, value in _in_words(one).items():
+        out.print(f"{key:18} {printable(value)}", markup=False)
     for failed in attempts:
         until = f"{failed.blocked_until:%Y-%m-%d %H:%M:%S}"
         out.print(f"failed from        {failed.address}: {failed.tries}, next one after {until}", markup=False)
+
+
+def _in_words(one: Account) -> dict[str, str]:
+    way = f"at the provider {one.issuer}, as {one.subject}" if one.issuer else "by password"
+    return {
+        "name": one.name,
+        "role": one.rights.role,
+        "sees": seen(one.rights.scope),
+        "patients": "named" if one.rights.names else "not named",
+        "sign-in": way + (", has to choose another one" if one.must_change else ""),
+        "state": _state(one),
+        "made": f"{one.created_at:%Y-%m-%d} by {one.created_by}",
+        "last signed in": _last(one),
+        "sessions": str(one.sessions),
+    }
+
+
+def _state(one: Account) -> str:
+    return f"disabled {one.disabled_at:%Y-%m-%d}" if one.disabled_at else "enabled"
+
+
+def _last(one: Account) -> str:
+    return f"{one.last_signed_in_at:%Y-%m-%d %H:%M}" if one.last_signed_in_at else "never"
 
 
 def _json(one: Account) -> dict[str, Any]:

@@ -7,8 +7,9 @@ with a message that names it.
 
 from .checks import LOOPBACK, hours_of
 from .environment import ENV_PREFIX, to_environment
-from .flags import add_flags
+from .flags import add_flags, add_help_settings
 from .loading import load
+from .parser import Parser, day, moment
 from .settings import CHARACTER_SETS, DAY_S, DEFAULT_HOME, Settings
 
 __all__ = [
@@ -17,9 +18,13 @@ __all__ = [
     "DEFAULT_HOME",
     "ENV_PREFIX",
     "LOOPBACK",
+    "Parser",
     "Settings",
     "add_flags",
+    "add_help_settings",
+    "day",
     "hours_of",
     "load",
+    "moment",
     "to_environment",
 ]

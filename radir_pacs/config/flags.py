@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from radir_pacs.errors import SettingError
 
 from .environment import ENV_PREFIX
+from .parser import Parser
 from .settings import Settings
 
 _SETTINGS_TITLE = "settings (each also RADIR_NAME in the environment, name in radir.toml)"
@@ -28,7 +29,11 @@ def add_flags(parser: argparse.ArgumentParser, only: Collection[str] = ()) -> No
     group = parser.add_argument_group(_SETTINGS_TITLE)
     _add_settings(group, only, shown=only or _SHOWN)
     if not only:
-        group.add_argument("--help-settings", action=_HelpSettings, help="show all settings and exit")
+        add_help_settings(group)
+
+
+def add_help_settings(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--help-settings", action=_HelpSettings, help="show all settings and exit")
 
 
 def _add_settings(group: argparse._ActionsContainer, only: Collection[str], shown: Collection[str]) -> None:
@@ -63,7 +68,7 @@ class _HelpSettings(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> NoReturn:
         usage = f"{parser.prog} [--SETTING VALUE ...]"
-        settings = argparse.ArgumentParser(parser.prog, usage=usage, add_help=False)
+        settings = Parser(prog=parser.prog, usage=usage, add_help=False)
         _add_settings(settings.add_argument_group(_SETTINGS_TITLE), (), {f.name for f in fields(Settings)})
         settings.print_help()
         parser.exit()

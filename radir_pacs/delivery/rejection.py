@@ -27,8 +27,9 @@ def rejection(association: Association, destination: Destination) -> PeerFailed:
     """The failure behind an association that was not established."""
     answer = _rejecting_answer(association)
     if answer is not None:
-        why = _why(association, (answer.result_source, answer.diagnostic))
-        return PeerFailed(f"{destination} rejects the association {why}", reason_code=ReasonCode.PEER_REJECTED)
+        why, advice = _why(association, (answer.result_source, answer.diagnostic))
+        what = f"{destination} rejects the association {why}"
+        return PeerFailed(what, advice=advice, reason_code=ReasonCode.PEER_REJECTED)
     if association.rejected_contexts:  # answered, but accepting no presentation context
         none = f"{destination} accepts none of these kinds of object"
         return PeerFailed(none, reason_code=ReasonCode.PEER_NOT_SUPPORTED)
@@ -41,12 +42,14 @@ def _rejecting_answer(association: Association) -> A_ASSOCIATE | None:
     return answer if isinstance(answer, A_ASSOCIATE) and answer.result else None
 
 
-def _why(association: Association, given: tuple[int | None, int | None]) -> str:
+def _why(association: Association, given: tuple[int | None, int | None]) -> tuple[str, str]:
+    """(why, what to do about it, where we can tell)"""
     if given == _CALLING_UNKNOWN:
         return (
-            f"as it does not admit the calling AE title {association.requestor.ae_title}: add it there"
-            " (in RadIR-PACS: radir peers add), or call by a title that it admits (radir send --calling-ae)"
+            f"as it does not admit the calling AE title {association.requestor.ae_title}",
+            "add it there (in RadIR-PACS: radir peers add), or call by a title that it admits"
+            " (radir send --calling-ae)",
         )
     if given == _CALLED_UNKNOWN:
-        return f"as it is not called {association.acceptor.ae_title}: correct the AE title of the destination"
-    return _WORDS.get((given[0] or 0, given[1] or 0), f"for reason {given[1]} of source {given[0]}")
+        return f"as it is not called {association.acceptor.ae_title}", "correct the AE title of the destination"
+    return _WORDS.get((given[0] or 0, given[1] or 0), f"for reason {given[1]} of source {given[0]}"), ""

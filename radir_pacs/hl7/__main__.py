@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
 
@@ -31,7 +30,7 @@ async def serve(settings: Settings, catalogue: Catalogue, name: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m radir_pacs.hl7", description=__doc__)
+    parser = config.Parser(prog="python -m radir_pacs.hl7", description=__doc__)
     parser.add_argument("--name", default="hl7", help="as radir status shows it")
     name: str = parser.parse_args().name
     metrics.begin(name)

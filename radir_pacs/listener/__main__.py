@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import signal
 import threading
@@ -20,7 +19,7 @@ _COLLECTED_AT = 20_000
 
 def main() -> int:
     """Serve until SIGTERM; newcomers are then rejected, and open associations get ``drain_s`` to finish."""
-    parser = argparse.ArgumentParser(prog="python -m radir_pacs.listener", description=__doc__)
+    parser = config.Parser(prog="python -m radir_pacs.listener", description=__doc__)
     parser.add_argument("--name", default="listener", help="as radir status shows it")
     name: str = parser.parse_args().name
     metrics.begin(name)

@@ -72,15 +72,20 @@ class Admission:
             )
         rights = self._peers.rights_of(request.calling_ae, host, certificate)
         if rights is None:
-            return Rejection(
-                result=_PERMANENT,
-                source=_USER,
-                reason=3,
-                what=f"calling AE title {request.calling_ae!r} not recognized",
-                advice="let it call by 'radir peers add' (or the setting calling_ae_titles), or correct its title,"
-                " address or certificate",
-            )
+            return self._unknown(request)
         return self._called(request) or self._full(host) or rights
+
+    def _unknown(self, request: AssociationRequest) -> Rejection:
+        """The caller is told the same in both cases; which it is, is for the log here."""
+        what = f"calling AE title {request.calling_ae!r} not recognized"
+        advice = (
+            "let it call by 'radir peers add' (or the setting calling_ae_titles), or correct its title, address or"
+            " certificate"
+        )
+        if self._peers.knows(request.calling_ae):
+            what = f"calling AE title {request.calling_ae!r} is known, but not by this address, certificate or port"
+            advice = "'radir peers list' shows how it may call; a certificate comes by the port of TLS alone"
+        return Rejection(result=_PERMANENT, source=_USER, reason=3, what=what, advice=advice)
 
     def _called(self, request: AssociationRequest) -> Rejection | None:
         if self._settings.check_called_ae and request.called_ae != self._settings.ae_title.strip():

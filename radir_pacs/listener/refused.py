@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.errors import RadirError
+from radir_pacs.reasons import ReasonCode
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,13 @@ class RefusalLog:
             if refused.advice:
                 reason += f": {refused.advice}"
             try:
-                self._catalogue.refusals.add(sop_uid=None, reason=reason, dimse_status=None, source=refused.calling_ae)
+                self._catalogue.refusals.add(
+                    sop_uid=None,
+                    reason=reason,
+                    dimse_status=None,
+                    source=refused.calling_ae,
+                    reason_code=ReasonCode.REFUSED_PEER,
+                )
             except RadirError as error:
                 log.error("a refusal is not recorded", extra={"address": refused.address, "error": error.code})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import tempfile
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Serve until SIGTERM; requests in progress get ``drain_s`` to finish."""
-    parser = argparse.ArgumentParser(prog="python -m radir_pacs.web", description=__doc__)
+    parser = config.Parser(prog="python -m radir_pacs.web", description=__doc__)
     parser.add_argument("--name", default="web", help="as radir status shows it")
     name: str = parser.parse_args().name
     metrics.begin(name)

@@ -38,6 +38,8 @@ OPEN_PATHS = frozenset(
 OPEN_FOLDERS = ("/viewer/", "/ohif/", "/static/", "/admin/static/")  # programs, without data
 _THIS_MACHINE, _LINK = "this machine", "link"
 _REFUSED_AGAIN_S = 60.0
+_NEEDED = "A token is needed, as bearer, or a session: /sign-in"
+_NOT_VALID = "this token is not valid: unknown, revoked or expired"  # which of them is told to nobody
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -90,7 +92,7 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
                 return way_back.to_sign_in()
             if way_back.is_admin(request.path) and error_page.prefers_html():
                 return way_back.to_sign_in()
-            response = error_response(401, "unauthorized", "A token is needed, as bearer, or a session: /sign-in")
+            response = error_response(401, "unauthorized", _NOT_VALID if authorization else _NEEDED)
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
             return response
         is_foreign = _is_cross_site(public_url(settings))

@@ -70,14 +70,15 @@ def require_may_store(study_uid: str) -> None:
     """Raise Conflict where the caller is confined and may not add to the study: nobody looks into one by adding to it.
 
     A feed goes on for patients who are withheld from its token.
+    The words fit into an Error Comment (LO, 64 characters).
     """
     scope = caller().scope
     if not scope.confines:
         return
     if len(scope.sites) > 1:
-        raise Conflict("this token is of several sites: store with a token of the one it comes from")
+        raise Conflict("this token is of several sites: store with a token of one site")
     if not services().catalogue.studies.in_scope([study_uid], scope.seeing(Withheld.FROM_ALL)) and _is_here(study_uid):
-        raise Conflict("the study came from another site, or this token's scope leaves it out")
+        raise Conflict("the study is of another site, or out of this token's scope")
 
 
 def _is_here(study_uid: str) -> bool:

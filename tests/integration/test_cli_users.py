@@ -68,6 +68,21 @@ def test_an_account_from_its_begin_to_its_end(
     assert {event.role for event in catalogue.audit.events(event=AuditEvent.ACCOUNT_ADDED)} == {Role.COMMAND}
 
 
+def test_an_account_is_told_in_words(
+    catalogue: Catalogue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(monkeypatch, PASSWORD + "\n")
+    rights = ["--role", "radiologist", "--site", "North", "--names"]
+    assert main(["users", "add", "rita", *rights, "--password-file", "-"]) == 0
+    capsys.readouterr()
+    assert main(["users", "show", "rita"]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert told["name"] == "rita" and told["role"] == "radiologist" and told["sees"] == "North"
+    assert told["sign-in"] == "by password" and told["last"] == "signed in     never" and told["state"] == "enabled"
+    assert told["patients"] == "named" and told["sessions"] == "0"
+    assert not any(sign in value for value in told.values() for sign in "{}[]") and "None" not in told.values()
+
+
 def test_a_password_comes_from_a_file_or_a_terminal_never_a_flag(
     catalogue: Catalogue, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

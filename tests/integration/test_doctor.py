@@ -168,6 +168,17 @@ def test_peers_are_asked_by_echo(settings: Settings, listen: Callable[..., Desti
                 assert found(lambda _: services.peers_of_table(catalogue, settings), settings) == {"PEER": level}
 
 
+def test_a_peer_that_does_not_admit_us_is_not_told_to_be_started(
+    settings: Settings, catalogue: Catalogue, listen: Callable[..., Destination]
+) -> None:
+    catalogue.peers.add(Peer(ae_title="CT1"), by=TESTER)
+    there = listen()
+    with mock.patch.object(catalogue.peers, "all", lambda: (Peer(ae_title="PEER", host=there.host, port=there.port),)):
+        (told,) = services.peers_of_table(catalogue, settings)
+    assert told.level is Level.ERROR and "does not admit the calling AE title RADIR" in told.what
+    assert "radir peers add" in told.advice and "start the peer" not in told.advice
+
+
 def test_rules_that_no_worker_could_read(settings: Settings) -> None:
     assert found(services.rules, settings) == {"RULES": Level.OK}
     assert found(services.rules, replace(settings, rules_file="/no/such.toml")) == {"RULES": Level.ERROR}

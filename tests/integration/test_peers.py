@@ -16,6 +16,7 @@ from radir_pacs.config import Settings, to_environment
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.send import SendOutcome, send_files
 from radir_pacs.errors import BadInput, NotFound, PeerFailed
+from radir_pacs.reasons import ReasonCode
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
 from tests.dicom_files import radiograph
@@ -128,6 +129,20 @@ def test_a_peer_that_is_added_may_call_soon(
     wait_for(is_stored)
 
 
+def test_a_known_title_that_comes_another_way_is_told_so(
+    catalogue: Catalogue, listen: Callable[..., Destination], tmp_path: Path
+) -> None:
+    """ "Not recognized" would have its administrator look at the title, which is right."""
+    catalogue.peers.add(Peer(ae_title="CT1", certificate="CN=ct"), by=TESTER)
+    peer = listen()
+    with pytest.raises(PeerFailed):
+        send_files([save(radiograph(), tmp_path / "a.dcm")], peer, calling_ae="CT1")
+    wait_for(lambda: refusals(catalogue))
+    (row,) = catalogue.refusals.recent()
+    assert "'CT1' is known, but not by this address, certificate or port" in row.reason
+    assert "not recognized" not in row.reason and row.reason_code is ReasonCode.REFUSED_PEER
+
+
 def test_the_commands(
     catalogue: Catalogue,
     settings: Settings,
@@ -158,8 +173,12 @@ def test_the_commands(
         ["add", "X", "--from", "10.1.2.3/16"],
         ["add", "X", "--certificate", "ab:cd"],
         ["add", "X", "--site", "a\\b"],
+        ["add", "BAD", "--at", "nowhere"],
         ["remove", "NOBODY"],
         ["echo", "NOBODY"],
     ):
         assert main(["peers", *wrong]) == 1, wrong
+    capsys.readouterr()
+    assert main(["peers", "add", "BAD", "--at", "nowhere"]) == 1
+    assert "--at: 'nowhere' is not HOST:PORT" in capsys.readouterr().err
     assert main(["peers", "remove", "CT 1"]) == 0 and main(["peers", "list"]) == 0

@@ -146,13 +146,15 @@ def test_the_command_says_what_would_go_and_holds_a_study(
         assert main(["retention", *words, "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    assert told("dry-run") == {"due": {"month": {"studies": 1, "files": 1, "bytes": 1 << 20}}, "held_studies": {}}
+    nothing = {"studies": 0, "files": 0, "bytes": 0}
+    one = {"studies": 1, "files": 1, "bytes": 1 << 20}
+    assert told("dry-run") == {"due": {"month": one}, "without_source": nothing, "held_studies": {}}
     explained = told("explain", "2.25.1")
     assert isinstance(explained, dict) and explained["pictures"][0]["due"] is True
     explained = told("explain", "2.25.2")
     assert isinstance(explained, dict) and explained["pictures"][0]["due"] is False
     assert told("hold", "2.25.1") == {"study": "2.25.1", "held": True, "away": 0}
-    assert told("dry-run") == {"due": {"month": {"studies": 0, "files": 0, "bytes": 0}}, "held_studies": {"person": 1}}
+    assert told("dry-run") == {"due": {"month": nothing}, "without_source": nothing, "held_studies": {"person": 1}}
     held = told("holds")
     assert isinstance(held, list) and [row["study"] for row in held] == ["2.25.1"]
     assert standing(blobs, files) == [True, True]
@@ -168,6 +170,45 @@ def test_the_command_says_what_would_go_and_holds_a_study(
     for words in (["show"], ["explain", "2.25.1"], ["dry-run"], ["holds"]):
         assert main(["retention", *words]) == 0
         assert capsys.readouterr().out.strip()
+
+
+def test_a_dry_run_says_when_nothing_goes_for_want_of_a_source(
+    settings: Settings,
+    catalogue: Catalogue,
+    blobs: BlobStore,
+    database_url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A rule asks the source PACS unless it says otherwise; where none is named, "0 files" alone explains nothing."""
+    register(catalogue)
+    for number in (1, 2):
+        study(catalogue, blobs, number)
+        aged(database_url, number, 31)
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("radir_pacs.cli.retention.must_run", lambda settings: None)
+    other = settings.home / "other.toml"
+    other.write_text(DAYS.replace("needs_source = false\n", ""))
+    given = ("--rules", str(other))
+    assert main(["retention", "dry-run", *given, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["without_source"] == {"studies": 2, "files": 2, "bytes": 2 << 20}
+    assert told["due"] == {"month": {"studies": 0, "files": 0, "bytes": 0}}
+    assert main(["retention", "dry-run", *given]) == 0
+    told = "2 files of 2 studies would go, but no source PACS is named (pull_url, sources_file): nothing goes"
+    assert told in capsys.readouterr().out
+    assert main(["retention", "explain", "2.25.1", *given]) == 0
+    assert "rule month, stays: no source PACS is named for its sites" in capsys.readouterr().out
+    assert main(["retention", "explain", "2.25.1", "--rules", "/nonexistent"]) == 1
+    both = settings.home / "both.toml"
+    both.write_text(f"{other.read_text()}sop_class = ['1.2.3']\n{DAYS.replace('month', 'rest')}")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE instance SET sop_class_uid = '1.2.3' WHERE study_uid = '2.25.1'")
+    assert main(["retention", "dry-run", "--rules", str(both)]) == 0
+    said = capsys.readouterr().out
+    assert "rule rest: 1 file of 1 study" in said
+    assert "1 file of 1 study would go, but no source PACS is named (pull_url, sources_file): it stays" in said
 
 
 def test_a_hold_is_erased_with_its_study(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> None:

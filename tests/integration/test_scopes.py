@@ -174,10 +174,13 @@ def test_nobody_looks_into_a_study_by_adding_to_it(house: House) -> None:
     intruder = radiograph(StudyInstanceUID="1.2.0", PatientID="P0")
     answer = house.store(intruder, house.tokens[SOUTH])
     assert answer.status_code == 409 and "another site" in answer.text
+    told = [answer.json()["00081198"]["Value"][0]["00000902"]["Value"][0]]
     assert house.web.catalogue.studies.get("1.2.0").sites == (NORTH,)
     several = house.token(Role.SERVICE, Scope(sites=frozenset({NORTH, SOUTH})))
     answer = house.store(radiograph(), several)
     assert answer.status_code == 409 and "several sites" in answer.text
+    told.append(answer.json()["00081198"]["Value"][0]["00000902"]["Value"][0])
+    assert [len(comment) < 64 for comment in told] == [True, True], "an Error Comment (LO) is cut off there"
     early = house.token(Role.SERVICE, Scope(until=date(2024, 1, 31)))
     for study, code in (("1.2.12", 200), ("1.2.1", 409), ("1.2.77", 200)):  # of January, of February, new
         assert house.store(radiograph(StudyInstanceUID=study), early).status_code == code

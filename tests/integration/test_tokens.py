@@ -15,14 +15,14 @@ from werkzeug.routing import Rule
 
 from radir_pacs.access.bearers import FRESH_S, STALE_S, Bearers
 from radir_pacs.callers import AuditEvent, Role
-from radir_pacs.catalogue import OF_TOKENS, Catalogue, token_sha256
+from radir_pacs.catalogue import OF_TOKENS, Catalogue, Peer, token_sha256
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, NotFound, StorageFailed
 from radir_pacs.scopes import Scope
 from radir_pacs.web.auth import _is_open
 from radir_pacs.web.route_rights import RIGHTS
-from tests.catalogue_material import TESTER
+from tests.catalogue_material import TESTER, add, header
 from tests.dicom_files import radiograph
 from tests.integration.conftest import Web, part10
 from tests.integration.test_web_context_rights import address
@@ -76,8 +76,13 @@ def test_from_the_first_token_on_one_is_needed(web: Web, catalogue: Catalogue) -
     assert web.get("/studies", headers=bearing(token.removeprefix("radir_"))).status_code == 401
     catalogue.access_tokens.revoke("reader", by=TESTER)
     clear(web)
-    assert web.get("/studies", headers=bearing(token)).status_code == 401
-    assert web.get("/studies").status_code == 401, "it does not open again when the last token is gone"
+    refused = web.get("/studies", headers=bearing(token))
+    assert refused.status_code == 401 and "WWW-Authenticate" in refused.headers
+    assert "this token is not valid: unknown, revoked or expired" in refused.text
+    assert web.get("/studies", headers=bearing(token + "x")).text == refused.text, "which of them is nobody's business"
+    none = web.get("/studies")
+    assert none.status_code == 401, "it does not open again when the last token is gone"
+    assert "A token is needed" in none.text
 
 
 def clear(web: Web) -> None:
@@ -202,6 +207,31 @@ def test_tokens_of_the_settings_administer_too(serve: Callable[..., Web], catalo
         assert web.get("/studies", headers=bearing(known)).status_code == 204
     assert requests.delete(web.base + "/studies/1.2.3", headers=bearing(token), timeout=30).status_code == 403
     assert requests.delete(web.base + "/studies/1.2.3", headers=bearing(SETTING), timeout=30).status_code == 404
+
+
+@pytest.mark.usefixtures("command")
+def test_a_site_that_nobody_has_is_told_and_taken(
+    catalogue: Catalogue, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be yet to come, and it may be misspelt: then its bearer would see nothing, and nobody would know why."""
+    create = ["tokens", "create"]
+    assert main([*create, "none", "--role", "service", "--site", "Nort"]) == 0
+    assert "nobody is labelled 'Nort'; sites here: none yet" in capsys.readouterr().err
+    for number in (1, 2):
+        add(catalogue, header(number))
+    catalogue.peers.add(Peer(ae_title="CT1", site="Annex"), by=TESTER)
+    assert main([*create, "dup", "--role", "service", "--site", "Nort", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["name"] == "dup"
+    assert "nobody is labelled 'Nort'; sites here: Annex, TEST" in shown.err
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE study SET departments = '{Radiology}'")
+    rights = ["--role", "radiologist", "--site", "TEST", "--department"]
+    assert main([*create, "a", *rights, "Radiologie"]) == 0
+    assert "no study names 'Radiologie'; departments here: Radiology" in capsys.readouterr().err
+    assert main([*create, "b", *rights, "Radiology"]) == 0
+    said = capsys.readouterr().err
+    assert "nobody" not in said and "no study" not in said
 
 
 @pytest.mark.usefixtures("command")

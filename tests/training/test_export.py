@@ -20,7 +20,8 @@ from pydicom.sequence import Sequence
 from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.catalogue.incoming import Demographics, PatientMerge
-from radir_pacs.config import Settings
+from radir_pacs.cli import main
+from radir_pacs.config import Settings, to_environment
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import BadInput
@@ -300,6 +301,28 @@ def test_an_export_obeys_a_scope(archive: tuple[Catalogue, BlobStore, list[str]]
     scope = Scope(modalities=frozenset({"CT"}), sees=Withheld.FROM_NOBODY)
     assert export(catalogue, blobs, tmp_path / "set", key=KEY, rules=load_rules(), scope=scope, by=TESTER).studies == 0
     assert catalogue.audit.events(event=AuditEvent.EXPORTED) == ()
+
+
+def test_where_nothing_fits_no_folder_is_left(
+    archive: tuple[Catalogue, BlobStore, list[str]],
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in to_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("radir_training.commands.export.must_run", lambda settings: None)
+    folder, was_there = tmp_path / "set", tmp_path / "was-there"
+    was_there.mkdir()
+    for out in (folder, was_there):
+        assert main(["export", "training", str(out), "--site", "Nord"]) == 1
+        shown = capsys.readouterr()
+        assert "nothing fits" in shown.out and "README" not in shown.out
+        assert "nobody is labelled 'Nord'; sites here: TEST" in shown.err
+    assert not folder.exists() and list(was_there.iterdir()) == []
+    assert main(["export", "training", str(folder), "--modality", "CT", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["out"] is None
 
 
 def test_a_name_that_a_merge_brought_goes_too(archive: tuple[Catalogue, BlobStore, list[str]], tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import secrets
-from datetime import date
 from pathlib import Path
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.caller import caller
+from radir_pacs.cli.labels import note_unknown
 from radir_pacs.cli.output import counted, out, print_json, progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
@@ -31,8 +31,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder, readable by its owner only")
     parser.add_argument("--site", action="append", default=[], metavar="LABEL", help="only this site's (repeat)")
     parser.add_argument("--modality", action="append", default=[], help="only studies of these modalities (repeat)")
-    parser.add_argument("--since", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies from this day on")
-    parser.add_argument("--until", type=date.fromisoformat, metavar="YYYY-MM-DD", help="only studies up to this day")
+    parser.add_argument("--since", type=config.day, metavar="YYYY-MM-DD", help="only studies from this day on")
+    parser.add_argument("--until", type=config.day, metavar="YYYY-MM-DD", help="only studies up to this day")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -63,19 +63,22 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             by=caller(),
             progress=lambda number: shown.update(task, completed=number),
         )
+        if not done.studies:
+            note_unknown(catalogue, settings, sites=scope.sites)
     if args.json:
-        print_json({**done.as_json(), "out": str(args.folder)})
+        print_json({**done.as_json(), "out": str(args.folder) if done.studies else None})
     else:
         _show(done.as_json(), args.folder)
     return 0 if done.studies else 1
 
 
 def _show(done: dict[str, object], folder: Path) -> None:
-    what = [counted(int(str(done[noun])), one, noun) for noun, one in _NOUNS.items()]
-    out.print(f"{', '.join(what)} in {folder}", soft_wrap=True)
+    what = ", ".join(counted(int(str(done[noun])), one, noun) for noun, one in _NOUNS.items())
+    out.print(f"{what} in {folder}" if done["studies"] else "nothing fits; nothing was written", soft_wrap=True)
     for reason, count in dict(done["left_out"]).items():  # type: ignore[call-overload]
         out.print(f"left out: {count} ({reason})")
-    out.print(f"read {folder / 'README.md'} before you give it away", soft_wrap=True)
+    if done["studies"]:
+        out.print(f"read {folder / 'README.md'} before you give it away", soft_wrap=True)
 
 
 _NOUNS = {"studies": "study", "patients": "patient", "images": "image"}

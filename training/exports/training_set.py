@@ -71,12 +71,14 @@ def export(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Exported:
     """Write reported studies in ``scope`` to a new or empty folder. Each is in the audit trail before it is written.
+    Where nothing fits, nothing is left.
 
     rules: the site's, of what stands for a study. Raises BadInput where the folder holds anything or is somebody
     else's, OSError where it cannot be written to, as on a full disk: ``export.json`` is missing then.
     """
     if folder.exists() and any(folder.iterdir()):
         raise BadInput(f"{folder} is not empty: an export goes into a new folder")
+    is_new = not folder.exists()
     with _owner_only():
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -93,6 +95,11 @@ def export(
                     _study(catalogue, blobs, folder, masks, rules, by, study, table, done)
             finally:
                 catalogue.retention.release(HeldBy.EXPORT, by=mark)
+        if not done.studies:
+            (folder / "reports.csv").unlink()
+            if is_new:
+                folder.rmdir()
+            return done
         about = resources.files(__package__).joinpath("about.md").read_text(encoding="utf-8")
         (folder / "README.md").write_text(about.format(version=__version__, table=TABLE.removeprefix("dicomfields_")))
         durable.replace(folder / "export.json", json.dumps(done.as_json(), indent=2).encode() + b"\n")

@@ -23,6 +23,7 @@ from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import MANIFEST
 from radir_pacs.intake.retention import retention_of
 from radir_pacs.intake.sources import load_sources
+from radir_pacs.reasons import ReasonCode
 
 _CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
 _ECHO_S = 5.0
@@ -195,8 +196,12 @@ def peers_of_table(catalogue: Catalogue, settings: Settings) -> Iterator[CheckRe
 def _answers(destination: Destination, settings: Settings, advice: str, *, over_tls: bool = False) -> CheckResult:
     try:
         echo(destination, settings, over_tls=over_tls, timeout_s=_ECHO_S)
-    except (PeerFailed, SettingError) as failed:
-        return error("PEER", str(failed), advice)
+    except PeerFailed as failed:
+        if failed.reason_code is ReasonCode.PEER_REJECTED:  # it runs
+            advice = failed.advice or "the peer's own log says more"
+        return error("PEER", failed.what, advice)
+    except SettingError as wrong:
+        return error("PEER", str(wrong), advice)
     return ok("PEER", f"{destination} answers C-ECHO")
 
 
