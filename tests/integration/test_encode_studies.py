@@ -221,15 +221,20 @@ def test_what_nobody_waits_for_is_encoded_at_a_low_priority(
     assert all(len(batch) == 1 for batch in shelf.batches[2:]), "short ones: somebody urgent may come"
 
 
+def ask_for_next_model(catalogue: Catalogue) -> None:
+    """A model in shadow, for which the one study here waits."""
+    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
+    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
+    assert catalogue.reencoding.feed() == 1
+
+
 def test_a_new_study_waits_for_no_batch_of_a_model_that_does_not_answer(
     catalogue: Catalogue, blobs: BlobStore, receive: Callable[[int], str]
 ) -> None:
     old = receive(0)
     with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
         line.run()
-    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
-    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
-    assert catalogue.reencoding.feed() == 1
+    ask_for_next_model(catalogue)
     new: list[str] = []
     done = threading.Event()
     waited: list[bool] = []
@@ -256,9 +261,7 @@ def test_a_batch_beside_others_is_given_back_by_a_worker_that_stops(
     receive(0)
     with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
         line.run()
-    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
-    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
-    assert catalogue.reencoding.feed() == 1
+    ask_for_next_model(catalogue)
     returned = threading.Event()
     shelf = FakeShelf(by_hand)
     with encoding_line(catalogue, blobs.root, shelf) as line:
@@ -290,9 +293,7 @@ def test_what_goes_alone_has_the_usual_priority_though_nobody_waits_for_it(
     uid = receive(0)
     with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
         line.run()
-    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
-    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
-    assert catalogue.reencoding.feed() == 1
+    ask_for_next_model(catalogue)
     with psycopg.connect(database_url) as connection:
         connection.execute("UPDATE job SET reason_code = 'DECODER_KILLED' WHERE kind = 'reencode'")
     found: dict[tuple[str, bool], int] = {}
@@ -319,9 +320,7 @@ def test_who_saves_keeps_the_usual_priority_whoever_had_the_first_result(
     receive(0)
     with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
         line.run()
-    catalogue.models.register("cxr-next-1", ImageKind.CXR, DIM, {}, by="test", reason="test", bundle_sha256="0" * 64)
-    catalogue.models.set_shadow("cxr-next-1", by="test", reason="test")
-    assert catalogue.reencoding.feed() == 1
+    ask_for_next_model(catalogue)
     shelf = FakeShelf(by_hand)
     with encoding_line(catalogue, blobs.root, shelf) as line:
         served = shelf.preparing(None)
