@@ -37,7 +37,7 @@ _ports = itertools.count()
 _ROOM = 2 << 30
 _FIRST_PORT, _PORTS_PER_PROCESS = 10_000, 2_000
 hypothesis.settings.register_profile("quick", max_examples=20)  # of `make unit`; see tests.examples
-_TOGETHER = ("tests/acceptance/orthanc/",)
+_TOGETHER = ("tests/acceptance/orthanc/", "tests/viewer/")
 _WITH_SERVICES = frozenset({"integration", "acceptance", "fault", "viewer"})
 
 

@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from radir_pacs import anatomy
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli.viewer import install
 from radir_pacs.config import Settings
 from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.types import Encoding, ImageKind, SliceStack
@@ -29,7 +30,7 @@ from tests.catalogue_material import serve_model
 from tests.conftest import free_port
 from tests.hospital_material import hospital_of
 from tests.integration.conftest import Web, running
-from tests.services import ROOT
+from tests.services import ROOT, need
 
 PICTURES = ROOT / "build" / "viewer"  # screenshots, to be looked at
 OHIF = ROOT / ".cache" / "ohif"
@@ -100,6 +101,14 @@ def archive(postgres: str, phantoms: Path, tmp_path_factory: pytest.TempPathFact
             fill(web, phantoms, study, number, hostile=study is hostile)
         web.catalogue.studies.mark_indexed()
         yield Archive(web, {study["study_uid"]: study for study in chosen}, hostile["study_uid"])
+
+
+@pytest.fixture(scope="session")
+def ohif(archive: Archive) -> Archive:
+    """OHIF from npm, fetched once and kept beside the working tree."""
+    need("npm")
+    install(archive.web.settings)
+    return archive
 
 
 @contextmanager
