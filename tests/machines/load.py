@@ -5,11 +5,12 @@ Both note what they were told, so that it can be held against what is there at t
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -75,30 +76,46 @@ class Modality:
             self.refusals.append((time.monotonic(), said))
             time.sleep(0.2)
 
+    def send_all(self, numbers: Iterable[int]) -> None:
+        """By one association, while nothing fails."""
+        made = {path: (study, sop) for study, sop, path in (new_radiograph(number, self.folder) for number in numbers)}
+        for result in send.send_files(list(made), self.peer):
+            assert not result.reason, result.reason
+            study, sop = made[result.path]
+            self.acknowledged[study] = (sop, result.path, time.monotonic())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """``status``: 0 where nobody answered."""
+    """``status``: 0 where nobody answered. ``exact``: no graph and no engine named candidates."""
 
     began: float  # monotonic
     seconds: float
     status: int
     code: str = ""
+    words: str = ""
     retry_after: str | None = None
     cases: dict[str, float] = field(default_factory=dict)  # score by study
-    order: tuple[str, ...] = ()
+    model: str = ""
+    generation: str = ""
+    exact: bool = True
+
+    @property
+    def ended(self) -> float:
+        return self.began + self.seconds
 
 
 @dataclass
 class Reader:
-    """Asks for the cases similar to one study, again and again."""
+    """Asks for the cases similar to one study, again and again, as the sidebar does."""
 
     url: str
     token: str
+    pause_s: float
     answers: list[Answer] = field(default_factory=list)
 
     def run(self, done: threading.Event) -> None:
-        while not done.wait(0.1):
+        while not done.wait(self.pause_s):
             self.answers.append(self.ask())
 
     def ask(self) -> Answer:
@@ -108,10 +125,24 @@ class Reader:
         except requests.RequestException as error:
             return Answer(began=began, seconds=time.monotonic() - began, status=0, code=type(error).__name__)
         seconds = time.monotonic() - began
-        rows: Any = told.json() if told.content else []
         if told.status_code != 200:
-            code = rows["error"]["code"] if isinstance(rows, dict) else ""
-            wait = told.headers.get("Retry-After")
-            return Answer(began=began, seconds=seconds, status=told.status_code, code=code, retry_after=wait)
-        cases = {row["0020000D"]["Value"][0]: round(row["00991001"]["Value"][0], 4) for row in rows}
-        return Answer(began=began, seconds=seconds, status=200, cases=cases, order=tuple(cases))
+            refusal = told.json()["error"]
+            return Answer(
+                began=began,
+                seconds=seconds,
+                status=told.status_code,
+                code=refusal["code"],
+                words=refusal["message"],
+                retry_after=told.headers.get("Retry-After"),
+            )
+        head, *rest = map(json.loads, told.text.splitlines())
+        assert rest[-1] == {"type": "end"}, "an answer that was cut short"
+        return Answer(
+            began=began,
+            seconds=seconds,
+            status=200,
+            cases={row["study"]: row["score"] for row in rest if row["type"] == "case"},
+            model=head["model"],
+            generation=head["generation"] or "",
+            exact=head["exact"],
+        )
