@@ -29,7 +29,7 @@ MOST = 2000  # of an answer
 BEST = 10
 QUERY = 900_000  # the number of the study that is asked about
 _END_S = 300.0  # until the modality and the readers have ended
-_SENT = 1200  # fewer: an answer has all of them
+_SENT = 1900  # fewer: an answer has all of them
 _HELD = 800_000  # the first number of those that are there before the load begins
 
 
@@ -82,7 +82,7 @@ class Drill:
     def __post_init__(self) -> None:
         peer = Destination(ae_title="RADIR", host=self.installation.network.address(FRONT), port=LISTENER_PORT)
         self.modality = Modality(peer, self.folder, self.rate_hz, _SENT)
-        asked = f"{self.installation.web}/api/studies/{uid_of(QUERY)}/similar?anatomy=chest&limit="
+        asked = f"{self.installation.web}/dicom-web/studies/{uid_of(QUERY)}/similar?anatomy=chest&limit="
         self.of_all = Reader(f"{asked}{MOST}", TOKEN, 0.5)
         self.of_best = Reader(f"{asked}{BEST}", TOKEN, 0.2)
 

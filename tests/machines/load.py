@@ -5,12 +5,12 @@ Both note what they were told, so that it can be held against what is there at t
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -18,6 +18,7 @@ import requests
 
 from radir_pacs.delivery import send
 from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.dicom_json import PRIVATE_TAGS
 from radir_pacs.errors import RadirError
 from tests.dicom_files import radiograph, save
 
@@ -107,7 +108,7 @@ class Answer:
 
 @dataclass
 class Reader:
-    """Asks for the cases similar to one study, again and again, as the sidebar does."""
+    """Asks for the cases similar to one study, again and again."""
 
     url: str
     token: str
@@ -125,7 +126,7 @@ class Reader:
         except requests.RequestException as error:
             return Answer(began=began, seconds=time.monotonic() - began, status=0, code=type(error).__name__)
         seconds = time.monotonic() - began
-        if told.status_code != 200:
+        if told.status_code not in (200, 204):
             refusal = told.json()["error"]
             return Answer(
                 began=began,
@@ -135,14 +136,20 @@ class Reader:
                 words=refusal["message"],
                 retry_after=told.headers.get("Retry-After"),
             )
-        head, *rest = map(json.loads, told.text.splitlines())
-        assert rest[-1] == {"type": "end"}, "an answer that was cut short"
+        rows = told.json() if told.content else []
+        said = {tuple(_value(row, name) for name in ("model_id", "generation", "search")) for row in rows}
+        assert len(said) <= 1, "all rows of an answer are of one model and one generation (P5)"
+        model, generation, search = said.pop() if said else ("", "", "EXACT")
         return Answer(
             began=began,
             seconds=seconds,
             status=200,
-            cases={row["study"]: row["score"] for row in rest if row["type"] == "case"},
-            model=head["model"],
-            generation=head["generation"] or "",
-            exact=head["exact"],
+            cases={row["0020000D"]["Value"][0]: _value(row, "score") for row in rows},
+            model=model,
+            generation=generation,
+            exact=search == "EXACT",
         )
+
+
+def _value(row: Any, name: str) -> Any:
+    return row[PRIVATE_TAGS[name]].get("Value", [""])[0]
