@@ -32,10 +32,10 @@ def page(figures: dict[str, Any]) -> str:
         One installation on three machines, which are Linux namespaces without a common folder: `front` (listener, web),
         `work` (worker, indexer, transfer), `keep` (relay, Postgres, RabbitMQ, an S3 server, milvus-lite). A modality
         sends a radiograph every {1 / figures["rate_hz"]:g} seconds, again until it is acknowledged. One reader asks all
-        the time for all cases, one for the best ten. {figures["held"]:,} studies were there before. Under this load `radir index move` took
-        {moved["vectors"]:,} vectors of {moved["partitions"]} regions from pgvector into Milvus, in
-        {moved["seconds"]:.0f} s; then each machine was killed, and left without power; a model in shadow was promoted;
-        and each link lost every packet silently, for {figures["cut_s"]:.0f} s."""
+        the time for all cases, one for the best ten. {figures["held"]:,} studies were there before. Under this load
+        `radir index move` took {moved["vectors"]:,} vectors of {moved["partitions"]} regions from pgvector into Milvus,
+        in {moved["seconds"]:.0f} s; then each machine was killed, and left without power; a model in shadow was
+        promoted; and each link lost every packet silently, for {figures["cut_s"]:.0f} s."""
     held = f"""
         **Nothing was lost.** {figures["acknowledged"]:,} studies were acknowledged, after {figures["sent_again"]:,}
         attempts that were not. Each is stored byte for byte, INDEXED, and searchable exactly once. Of
