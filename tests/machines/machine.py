@@ -77,15 +77,17 @@ class Machine:
                 ]
             )
         )
-        self._unshare = subprocess.Popen(
-            [
-                *("setpriv", "--pdeathsig", "KILL"),
-                *("nsenter", f"--net=/run/netns/{self.network.namespace(self.name)}"),
-                *("unshare", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid"),
-                *("--fork", "--kill-child=SIGKILL", "--mount-proc", "sh", str(boot)),
-            ],
-            stdin=subprocess.DEVNULL,
-        )
+        with (self.logs / "boot.log").open("ab") as log:
+            self._unshare = subprocess.Popen(
+                [
+                    *("setpriv", "--pdeathsig", "KILL"),
+                    *("nsenter", f"--net=/run/netns/{self.network.namespace(self.name)}"),
+                    *("unshare", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid"),
+                    *("--fork", "--kill-child=SIGKILL", "--mount-proc", "sh", str(boot)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
         self._init = os.pidfd_open(self.first_process())
 
     def first_process(self) -> int:
