@@ -77,6 +77,7 @@ class Drill:
     held: int = 0  # studies that stood before the load began
     failures: list[Failure] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
+    _indexed: set[str] = field(default_factory=set)
     _errors: list[BaseException] = field(default_factory=list)  # of the threads
 
     def __post_init__(self) -> None:
@@ -171,7 +172,7 @@ class Drill:
                 took.setdefault("found", now - since)
             if any(one.began > since and self._is_by_engine(one) for one in self.of_best.answers[-20:]):
                 took.setdefault("by engine", now - since)
-            if "indexed" not in took and not (awaited := self._not_indexed(awaited)):
+            if "indexed" not in took and self._are_indexed(awaited):
                 took["indexed"] = time.monotonic() - since
             assert len(self.modality.acknowledged) < _SENT, "no study is left to be sent"
             assert now < since + RECOVERY_S, f"after {name}: {took}\n{self.installation.said()}"
@@ -181,14 +182,14 @@ class Drill:
     def _is_by_engine(self, answer: Answer) -> bool:
         return answer.status == 200 and not answer.exact and engine_of(answer.generation) == self.engine
 
-    def _not_indexed(self, studies: set[str]) -> set[str]:
-        left = set(studies)
+    def _are_indexed(self, studies: set[str]) -> bool:
+        """Each is asked about until it is."""
         with contextlib.suppress(StorageFailed):
-            for study in studies:
+            for study in studies - self._indexed:
                 if self.catalogue.studies.get(study).state is not StudyState.INDEXED:
-                    break  # the rest is looked at next time
-                left.discard(study)
-        return left
+                    return False  # the rest is looked at next time
+                self._indexed.add(study)
+        return studies <= self._indexed
 
     def wait_for_status(self, reader: Reader, status: int, code: str, *, since: float) -> None:
         """Until the reader has been told so by an answer that it asked for after ``since``."""
