@@ -129,10 +129,12 @@ class EncodeStudies:
         self._beside_image_s = 0.0  # that an image of the last such batch took
         self._beside_model: str | None = None  # whose batch that thread has in hand
         self._stopping = threading.Event()
+        self._late: list[Job] = []  # what the catalogue was away for to take back
 
     def run(self, job_id: int = 0) -> None:
         """Encode until no job is left, or until ``stop``. What goes wrong stands in the job rows; nothing is raised."""
         try:
+            self._give_back_late()
             while self._step():
                 pass
         except StorageFailed as error:  # leases run out and the relay asks again
@@ -347,7 +349,7 @@ class EncodeStudies:
                 act()
         except LeaseLost:
             log.warning("lease lost", extra=extra)
-        except StorageFailed as error:  # the lease runs out and the relay asks again
+        except StorageFailed as error:  # it counts as an attempt, lest one that cannot be saved is tried for ever
             log.error("the catalogue is away", extra=extra | {"error": str(error)})
         except Exception:  # the edge of the thread
             log.exception("a result could not be saved", extra=extra)
@@ -367,6 +369,12 @@ class EncodeStudies:
             self._held.discard(study)
             self._changed.notify()
 
+    def _give_back_late(self) -> None:
+        """What could not be given back was no attempt, unless somebody took it when its lease had run out."""
+        if late := self._late:
+            self._catalogue.jobs.release(late)
+            self._late = []
+
     def _give_back(self) -> None:
         """Leave nothing held: results on their way are saved, everything else is for the next worker."""
         with self._changed:
@@ -381,6 +389,7 @@ class EncodeStudies:
             if unused:
                 self._catalogue.jobs.release([study.job for study in unused])
         except StorageFailed:  # their leases run out
+            self._late += [study.job for study in unused]
             log.error("jobs could not be given back", extra={"jobs": len(unused)})
         with self._changed:
             while self._held:

@@ -68,9 +68,13 @@ class Jobs(CataloguePart):
         return sorted(map(job_of, rows), key=lambda job: (job.urgency, job.id))
 
     def release(self, jobs: Sequence[Job]) -> None:
-        """Give leases back unused: no attempt is counted. Leases that were lost meanwhile stay with their holders."""
+        """Give leases back unused: no attempt is counted, nor where a lease ran out while its holder lived.
+
+        Leases that were lost meanwhile stay with their holders.
+        """
+        reason_codes = [job.reason_code for job in jobs]
         with self._database.transaction() as connection:
-            run(connection, "release", _leases(jobs))
+            run(connection, "release", _leases(jobs), reason_codes=reason_codes)
 
     def hurry(self, study_uid: str) -> bool:
         """Somebody waits for this study: it is encoded next. False when its job runs, or there is none."""

@@ -1603,11 +1603,15 @@ WHERE job.id = due.id AND CASE WHEN first.alone THEN %(holds_none)s AND due.id =
 RETURNING job.id, kind, key, state, attempt, max_attempts, token, reason_code, urgency;
 
 -- name: release
--- The holder has not begun these: they are as they were.
+-- The holder has not begun these: they are as they were, also where its lease ran out, if nobody has claimed them since.
 UPDATE job SET state = 'PENDING', attempt = CASE WHEN again THEN 0 ELSE greatest(attempt - 1, 0) END, again = FALSE,
+    token = nextval('job_token'), reason_code = mine.reason_code,
+    error = CASE WHEN state = 'PENDING' THEN NULL ELSE error END,
+    run_after = CASE WHEN state = 'PENDING' THEN now() ELSE run_after END,
     lease_until = NULL, rung_at = NULL, changed_at = now()
-FROM unnest(%(ids)s::bigint[], %(tokens)s::bigint[]) AS mine (id, token)
-WHERE job.id = mine.id AND job.token = mine.token AND state = 'RUNNING';
+FROM unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(reason_codes)s::text[]) AS mine (id, token, reason_code)
+WHERE job.id = mine.id AND job.token = mine.token
+    AND (state = 'RUNNING' OR (state = 'PENDING' AND job.reason_code = 'WORKER_KILLED'));
 
 -- name: heartbeat_all
 -- The holder is still working on all of these. One whose row is locked is being ended, or prolonged at the next beat.
