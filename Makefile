@@ -42,7 +42,7 @@ integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault
 
 test-viewer: services lint-viewer .venv/installed-test  ## the sidebar in Chromium: alone, in OHIF and in Orthanc (screenshots in build/viewer)
-	@$(BIN)/python -m pytest -q tests/viewer tests/acceptance/test_orthanc_explorer.py tests/acceptance/test_orthanc_plugin.py
+	@$(BIN)/python -m pytest -q tests/viewer tests/acceptance/orthanc
 
 machines: services .venv/installed-test  ## one installation on three machines (needs root, half an hour): each machine and link fails under load, then the acceptance tests
 	@$(BIN)/python -m benchmarks.speed.three_machines --out build/machines

@@ -17,8 +17,11 @@ from tests.stack import MACHINES, Stack, running_stack
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On three machines a test runs unless the table says why it does not."""
     if os.environ.get(MACHINES) == "3":
+        here = Path(__file__).parent
         for item in items:
-            if item.path.parent == Path(__file__).parent and (reason := reason_against(item.path.name, item.name)):
+            if not item.path.is_relative_to(here):
+                continue
+            if reason := reason_against(item.path.relative_to(here).as_posix(), item.name):
                 item.add_marker(pytest.mark.skip(reason=f"not on three machines: {reason}"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,19 +16,12 @@ from tests.acceptance.orthanc_house import (
     House,
     orthanc_with_plugin,
     refused,
-    running_house,
     wait_for_queue,
     wait_until_seen,
 )
 from tests.conftest import free_port
 from tests.integration.orthanc import running_orthanc
-from tests.stack import Stack, here, running_stack
-
-
-@pytest.fixture(scope="module")
-def house(stack: Stack, fewer_cts: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with running_house(stack, fewer_cts, tmp_path_factory.mktemp("orthanc")) as started:
-        yield started
+from tests.stack import here, running_stack
 
 
 def test_stable_studies_are_forwarded_whole_and_encoded(house: House) -> None:
