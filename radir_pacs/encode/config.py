@@ -88,8 +88,8 @@ class StemConfig:
 class ProgramConfig:
     """Features of a program from elsewhere in place of a stem (``program``).
 
-    shape: of the image that it takes; spacing_mm, clip: how that is prepared (``Preprocessing``). grid: places along
-    each axis, which are its tokens; channels: numbers of each. sha256: of the ONNX file.
+    shape: of the image that it takes; spacing_mm, clip, repeats: how that is prepared (``Preprocessing``). grid: places
+    along each axis, which are its tokens; channels: numbers of each. sha256: of the ONNX file.
     """
 
     shape: tuple[int, ...]
@@ -98,6 +98,7 @@ class ProgramConfig:
     channels: int
     sha256: str
     spacing_mm: tuple[float, ...] = ()
+    repeats: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) not in (2, 3) or len(self.grid) != len(self.shape) or min(*self.shape, *self.grid) < 1:
@@ -119,6 +120,7 @@ class ProgramConfig:
             channels=int(value["channels"]),
             sha256=str(value["sha256"]),
             spacing_mm=tuple(float(mm) for mm in value["spacing_mm"]),
+            repeats=bool(value["repeats"]),
         )
 
 

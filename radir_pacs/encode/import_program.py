@@ -71,6 +71,7 @@ def import_program(file: Path, request: ProgramRequest) -> Program:
             shape=how.shape,
             spacing_mm=how.spacing_mm,
             clip=how.clip,
+            repeats=how.repeats,
             grid=grid,
             channels=int(said["channels"]),
             sha256=hashlib.sha256(content).hexdigest(),

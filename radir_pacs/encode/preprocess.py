@@ -54,7 +54,7 @@ class Preprocessing:
         """What the named configuration expects of an image."""
         shape, stem = config.input_shape(kind), config.stems[kind]
         if isinstance(stem, ProgramConfig):
-            return cls(kind=kind, shape=shape, spacing_mm=stem.spacing_mm, clip=stem.clip)
+            return cls(kind=kind, shape=shape, spacing_mm=stem.spacing_mm, clip=stem.clip, repeats=stem.repeats)
         if kind is ImageKind.CXR:
             return cls(kind=kind, shape=shape, clip=(0.5, 99.5), repeats=config.appearance is not None)
         return cls(kind=kind, shape=shape, spacing_mm=CT_SPACING_MM[config.name], clip=(-1000.0, 1000.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing
+from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing, trial
 from radir_pacs.encode.config import NetworkConfig, ProgramConfig
 from radir_pacs.encode.folder import CARD, MANIFEST, ONNX, WEIGHTS
 from radir_pacs.encode.import_program import Program, ProgramRequest, import_program
@@ -71,25 +72,37 @@ def prepared(shape: tuple[int, ...] = (SIDE, SIDE)) -> Preprocessing:
     return Preprocessing(kind=ImageKind.CXR, shape=shape, clip=(0.5, 99.5))
 
 
+def request(**changes: Any) -> ProgramRequest:
+    values: dict[str, Any] = {"preprocessing": prepared(), "features": Features.MAP}
+    return ProgramRequest(**{**values, **changes})
+
+
 def program_of(path: Path, features: Features = Features.MAP, prefix: int = 0) -> Program:
-    return import_program(path, ProgramRequest(preprocessing=prepared(), features=features, prefix_tokens=prefix))
+    """As ``import_program``, without its child, which takes seconds."""
+    content, grid = by_place(path.read_bytes(), features, prefix=prefix, shape=(SIDE, SIDE))
+    sha256 = hashlib.sha256(content).hexdigest()
+    config = ProgramConfig(shape=(SIDE, SIDE), clip=(0.5, 99.5), grid=grid, channels=CHANNELS, sha256=sha256)
+    return Program(config=config, content=content, source="onnx", seconds_per_image=0.01)
 
 
 def reading(program: Program, config: NetworkConfig = TOY, kind: ImageKind = ImageKind.CXR) -> NetworkConfig:
     return replace(config, stems={kind: program.config}, blocks=0)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle_of_a_map(folder: Path, *, studies: int, epochs: int) -> Path:
     """A bundle trained for a moment on features of a map."""
-    folder = tmp_path_factory.mktemp("trained")
     exported(folder / "m.onnx")
     program = program_of(folder / "m.onnx")
-    torch.set_num_threads(1)
-    data = with_features(toy_set(64, seed=0), ProgramStem(program.config, 48, program.content), folder)
-    recipe = replace(OURS, epochs=1, batch=16, augment=False)
+    data = with_features(toy_set(studies, seed=1), ProgramStem(program.config, TOY.width, program.content), folder)
+    recipe = replace(OURS, epochs=epochs, batch=16, augment=False)
     train(reading(program), data, recipe, program=program.content).save(folder / "model")
     return folder / "model"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return bundle_of_a_map(tmp_path_factory.mktemp("trained"), studies=64, epochs=1)
 
 
 LAYOUTS = [
@@ -104,7 +117,7 @@ LAYOUTS = [
 def test_each_layout_answers_its_places_in_order(layout: str, prefix: int, features: Features, tmp_path: Path) -> None:
     network = exported(tmp_path / "m.onnx", layout, prefix)
     program = program_of(tmp_path / "m.onnx", features, prefix)
-    assert program.config.grid == GRID and program.config.channels == CHANNELS and program.seconds_per_image > 0
+    assert program.config.grid == GRID
     stem = ProgramStem(program.config, 48, program.content)
     image = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -133,26 +146,65 @@ def test_tokens_of_a_volume_that_are_no_cubes_are_refused(tmp_path: Path) -> Non
     exported(tmp_path / "m.onnx", "tokens", axes=3)
     content = (tmp_path / "m.onnx").read_bytes()
     assert by_place(content, Features.TOKENS, prefix=0, shape=(8, 32, 32))[1] == (2, 8, 8)
-    with pytest.raises(ValueError, match="127 tokens less 0|128 tokens less 1"):
+    with pytest.raises(ValueError, match=r"128 tokens less 1 are no grid .* no cubes"):
         by_place(content, Features.TOKENS, prefix=1, shape=(8, 32, 32))
 
 
 @pytest.mark.parametrize(
-    ("layout", "prefix", "features", "told", "said"),
+    ("layout", "prefix", "features", "said"),
     [
-        ("tokens", 1, Features.TOKENS, 0, "65 tokens less 0 are no grid"),
-        ("map", 0, Features.TOKENS, 0, "not tokens"),
-        ("tokens", 1, Features.MAP, 0, "not a map"),
-        ("map", 0, Features.VECTORS, 0, "features of places"),
-        ("map", 0, Features.MAP, -1, "number of tokens"),
+        ("tokens", 1, Features.TOKENS, "65 tokens less 0 are no grid"),
+        ("map", 0, Features.TOKENS, "not tokens"),
+        ("tokens", 1, Features.MAP, "not a map"),
     ],
 )
 def test_another_layout_than_is_said_is_refused(
-    layout: str, prefix: int, features: Features, told: int, said: str, tmp_path: Path
+    layout: str, prefix: int, features: Features, said: str, tmp_path: Path
 ) -> None:
     exported(tmp_path / "m.onnx", layout, prefix)
+    with pytest.raises(ValueError, match=said):
+        program_of(tmp_path / "m.onnx", features)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"features": Features.VECTORS}, "features of places"),
+        ({"prefix_tokens": -1}, "number of tokens"),
+        ({"features": Features.TOKENS}, "m.onnx: the model answers .* not tokens"),
+        ({"slowest_s": 1e-9}, "more than 1e-09 s"),
+        ({"preprocessing": prepared((36, 32))}, "fails on an image|takes images of"),
+    ],
+)
+def test_the_child_that_opens_the_file_says_what_is_wrong(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    exported(tmp_path / "m.onnx")
     with pytest.raises(BundleRefused, match=said):
-        program_of(tmp_path / "m.onnx", features, told)
+        import_program(tmp_path / "m.onnx", request(**changes))
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (np.nan, "NaN or infinity"),
+        (1e6, "normalise them in its graph"),
+        (0.0, "every image alike"),
+    ],
+)
+def test_features_that_say_nothing_are_refused(answer: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "OnnxFile", lambda content, shape: ConstantFile(answer))
+    task = {"shape": (SIDE, SIDE), "view": 0, "places": 64, "slowest_s": 5.0}
+    with pytest.raises(BundleRefused, match=said):
+        trial.measure_features(b"", task)
+
+
+class ConstantFile:
+    """Stands in for a file that answers one number, whatever it is shown."""
+
+    def __init__(self, answer: float) -> None:
+        self.answer = answer
+
+    def run(self, image: Any, view: int) -> Any:
+        return np.full((1, 64, CHANNELS), self.answer, np.float32)
 
 
 def test_features_are_computed_once_and_go_on_where_they_stopped(
@@ -282,8 +334,9 @@ def test_the_command_makes_a_bundle_of_a_file(
     said = bundle.training["program"]
     assert (said["licence"], said["data"], said["features"]) == ("MIT", "photographs", "tokens")
     assert bundle.training["licence"].endswith("MIT") and "licence MIT" in (tmp_path / "model" / CARD).read_text()
-    assert bundle.metrics["recall_at_5_abnormal_pixels"]["recall"] is not None, "pixels are those of the pictures"
+    assert {"recall_at_5_abnormal", "recall_at_5_abnormal_pixels"} <= bundle.metrics.keys()
     further = parsed(*words, "--start", str(tmp_path / "model"), "--out", str(tmp_path / "further"))
+    further.config = None
     assert further.run(further, None) == 0
     went_on = Bundle.load(tmp_path / "further")
     assert went_on.training["program"] == said and went_on.training["began_with"] == bundle.model_id

@@ -72,8 +72,6 @@ def opened(args: argparse.Namespace) -> tuple[Program, dict[str, Any]]:
     from radir_pacs.encode.onnx_regions import Features
 
     how = preprocessing(args.preprocessing or "tiny", ImageKind(args.kind.upper()))
-    if how.repeats:
-        raise BadInput("repeats is for a backbone beside a network of ours: leave it out of the preprocessing")
     program = import_program(
         args.backbone,
         ProgramRequest(

@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
@@ -198,7 +198,8 @@ def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
             raise BadInput(f"{start.model_id} encodes {start.kind}, not {args.kind.upper()}")
     elif args.recipe in PLAIN_HEAD:
         config = replace(config, centred_head=False)
-    out, program, told = args.out, None, {}
+    out, program = args.out, None
+    told: dict[str, Any] = {}
     if args.backbone is not None:
         program, told = backbone.opened(args)
         config = backbone.reading(program, config, args)
