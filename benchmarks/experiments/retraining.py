@@ -11,7 +11,7 @@ which goes on from the home folder in ``--work``:
 - retrain: ``radir retrain --depth head`` with the default plan.
 - serve: a client asks all the time, while the challenger encodes the archive from image tokens and is promoted and
   rolled back, and while another model encodes it from pixels (of `retraining_curve`, where it left one).
-  Takes two minutes, on a machine that is quiet.
+  Takes three minutes, on a machine that is quiet.
 - page: docs/results/retraining.md, with the figures of `retraining_curve`.
 """
 
@@ -51,7 +51,7 @@ REGIONS = ("chest", "right_lung", "left_lung", "heart")
 KEY = bytes(range(32))  # of the installation: the same patients are held out whenever this is repeated
 ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
 COMPARED = 40  # questions whose answers before a promotion and after a rollback are compared
-BEFORE_S, AFTER_S, PIXELS_S = 15.0, 8.0, 20.0
+BEFORE_S, SHADOW_S, AFTER_S, PIXELS_S = 15.0, 15.0, 8.0, 20.0
 WAIT_S = 1800.0
 
 
@@ -175,6 +175,9 @@ class Parts:
                 wait(lambda: catalogue.models.coverage(model).share == 1)
                 told["tokens_s"] = time.monotonic() - began
                 told["while_encoding_from_tokens"] = asked.since()
+                time.sleep(SHADOW_S)
+                told["in_shadow"] = asked.since()
+                told["shadow"] = radir(settings, "models", "compare", model)
                 wait(lambda: promoted(settings, model))
                 time.sleep(AFTER_S)
                 told["at_promotion"] = asked.since()

@@ -67,6 +67,7 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
     rows = [
         ("before", "before"),
         ("while the challenger encodes from tokens", "while_encoding_from_tokens"),
+        ("both answer, one of them unseen", "in_shadow"),
         ("promotion, and after it", "at_promotion"),
         ("rollback, and after it", "at_rollback"),
         ("while another model encodes from pixels", "while_encoding_from_pixels"),
@@ -76,7 +77,7 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
         if key in serve:
             figures = ("questions", "errors", "p50_ms", "p99_ms", "most_ms")
             table.append(" | ".join([f"| {name}", *(str(serve[key][figure]) for figure in figures)]) + " |")
-    found.append("\n".join(table))
+    found += ["\n".join(table), *_shadow(serve.get("shadow") or [])]
     tokens = 3600 * serve["studies"] / serve["tokens_s"]
     line = f"Encoding again: {tokens:,.0f} studies an hour from kept tokens"
     if serve.get("pixels"):
@@ -92,6 +93,24 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
         "with the same cases and scores, to the last digit, as before the promotion."
     )
     return found
+
+
+def _shadow(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the challenger answered unseen, beside the model that served."""
+    return [
+        f"In shadow it was asked {one['overlap']['count']} of these questions: {_mean(one['overlap'])} of the first "
+        "ten cases are those of the model that served; agreement of the first ten cases' reports with the study's own "
+        f"{_mean(one['serving_agreement'])} serving, {_mean(one['shadow_agreement'])} in shadow (gain "
+        f"{_mean(one['agreement_gain'])}); an answer took {_mean(one['serving_ms'], 1)} ms and "
+        f"{_mean(one['shadow_ms'], 1)} ms."
+        for one in compared
+    ]
+
+
+def _mean(one: Mapping[str, Any], digits: int = 3) -> str:
+    if one["mean"] is None or one["low"] is None:
+        return "–"
+    return f"{one['mean']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
 
 
 def _curve(curve: Mapping[str, Any] | None) -> list[str]:
