@@ -287,6 +287,15 @@ def test_it_encodes_keeps_tokens_and_answers_words(trained: Path) -> None:
     assert asked.raw([kept]).shape == (1, 47) and 0 < float(asked.presence([kept])[0]) < 1
 
 
+def test_images_and_their_features_are_judged_alike(trained: Path, tmp_path: Path) -> None:
+    bundle, data = Bundle.load(trained), toy_set(8, seed=5)
+    assert isinstance(bundle.network, RadirNetwork) and bundle.network.program is not None
+    found = [encoded(bundle, one) for one in (data, with_features(data, bundle.network.program, tmp_path))]
+    assert np.allclose(found[0].image, found[1].image, atol=0.02), "but for what half precision rounds away"
+    for key, vectors in found[0].regions.items():
+        assert np.allclose(vectors, found[1].regions[key], atol=0.02)
+
+
 def test_the_program_is_not_trained_and_its_reader_is(trained: Path) -> None:
     network = Bundle.load(trained).network
     assert isinstance(network, RadirNetwork)
@@ -333,6 +342,7 @@ def test_the_command_makes_a_bundle_of_a_file(
     assert shapes == [(SIDE, SIDE)] and bundle.preprocessing == prepared()
     said = bundle.training["program"]
     assert (said["licence"], said["data"], said["features"]) == ("MIT", "photographs", "tokens")
+    assert not bundle.training["recipe"]["augment"], "features are computed once"
     assert bundle.training["licence"].endswith("MIT") and "licence MIT" in (tmp_path / "model" / CARD).read_text()
     assert {"recall_at_5_abnormal", "recall_at_5_abnormal_pixels"} <= bundle.metrics.keys()
     further = parsed(*words, "--start", str(tmp_path / "model"), "--out", str(tmp_path / "further"))
@@ -341,6 +351,10 @@ def test_the_command_makes_a_bundle_of_a_file(
     went_on = Bundle.load(tmp_path / "further")
     assert went_on.training["program"] == said and went_on.training["began_with"] == bundle.model_id
     assert isinstance(went_on.network, RadirNetwork) and went_on.network.program is not None
+    varied = parsed(*words, "--start", str(tmp_path / "model"), "--augment", "on", "--out", str(tmp_path / "varied"))
+    varied.config = None
+    with pytest.raises(BadInput, match="computed once"):
+        varied.run(varied, None)
 
 
 @pytest.mark.parametrize(

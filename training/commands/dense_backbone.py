@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from radir_pacs.encode import NetworkConfig
     from radir_pacs.encode.import_program import Program
 
+    from ..learning.recipe import Recipe
+
 FLAGS = ("features", "prefix_tokens", "preprocessing", "name", "backbone_data", "licence", "trust_code", "slowest_s")
+COMPUTED_ONCE = "the features of a backbone are computed once: with --augment on, each step would need new ones"
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -56,7 +59,7 @@ def check(args: argparse.Namespace) -> None:
     if args.start is not None:
         raise BadInput("a bundle that --start continues keeps what it reads: --backbone is for a new network")
     if args.augment == "on":
-        raise BadInput("the features of a --backbone are computed once: --augment on would compute them at every step")
+        raise BadInput(COMPUTED_ONCE)
     if args.stages != "joint":
         raise BadInput("a --backbone is not trained: --stages published has no encoder to begin with")
     if not args.backbone.is_file():
@@ -100,6 +103,17 @@ def reading(program: Program, config: NetworkConfig, args: argparse.Namespace) -
         return replace(config, name=_name(args), stems=stems, blocks=0, plane_blocks=0, depth_blocks=0)
     except ValueError as error:
         raise BadInput(f"--backbone: {error}") from None
+
+
+def unvaried(recipe: Recipe, config: NetworkConfig, args: argparse.Namespace) -> Recipe:
+    """``recipe`` without augmentation where ``config`` reads a program. Raises BadInput."""
+    from radir_pacs.encode.config import ProgramConfig
+
+    if not isinstance(config.stems[ImageKind(args.kind.upper())], ProgramConfig):
+        return recipe
+    if args.augment == "on":
+        raise BadInput(COMPUTED_ONCE)
+    return replace(recipe, augment=False)
 
 
 def _name(args: argparse.Namespace) -> str:

@@ -203,6 +203,7 @@ def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
     if args.backbone is not None:
         program, told = backbone.opened(args)
         config = backbone.reading(program, config, args)
+    recipe = backbone.unvaried(recipe, config, args)
     return TrainingRequest(
         kind=ImageKind(args.kind.upper()),
         config=config,
