@@ -11,7 +11,7 @@ FOLDER = ROOT / "tests" / "acceptance"
 
 
 def test_every_file_is_decided_on() -> None:
-    assert NOT_THERE.keys() == {path.name for path in FOLDER.glob("test_*.py")}
+    assert NOT_THERE.keys() == {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("test_*.py")}
 
 
 def test_every_test_that_the_table_names_is_there_and_has_a_reason() -> None:
