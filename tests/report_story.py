@@ -115,5 +115,5 @@ class Story:
         began = time.monotonic()
         while not condition():
             assert time.monotonic() - began < seconds, "the cases do not say what was said last"
-            time.sleep(0.02)
+            time.sleep(0.1)
         return time.monotonic() - began

@@ -36,7 +36,7 @@ ENCODE_QUEUES: Mapping[Urgency, str] = {
 INDEX_QUEUE = "radir_index"  # a merge takes minutes, which no study should wait
 TRANSFER_QUEUE = "radir_transfer"  # what waits for other machines must not hold up the network
 VISIBILITY_S = 3600  # longer than the longest job: a message is not handed out twice while its reader lives
-_POLL_S = 0.1
+_POLL_S = 1.0
 _CONNECT_S = 4
 _OF_TCP = (("TCP_KEEPIDLE", 6), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15_000))
 _SOCKET = {  # 15 seconds until a broker is missed whose machine lost power, whether we wait for it or write to it
@@ -44,7 +44,7 @@ _SOCKET = {  # 15 seconds until a broker is missed whose machine lost power, whe
 }
 
 _TRANSPORTS: Mapping[str, Mapping[str, Any]] = {
-    "pgmq": {"init_extension": False, "wait_time_seconds": 1, "polling_interval": _POLL_S, "pool_size": 2},
+    "pgmq": {"init_extension": False, "wait_time_seconds": 0, "polling_interval": _POLL_S, "pool_size": 2},
     "redis": {
         "unacked_restore_interval": 2,
         "unacked_restore_throttle": 1,
@@ -116,9 +116,7 @@ def serve(
         timer.start()
 
     signals.worker_shutting_down.connect(stopping, weak=False)
-    if len(queues) > 1:  # pgmq would wait at each of them in turn
-        options = dict(app.conf.broker_transport_options)
-        app.conf.broker_transport_options = options | {"wait_time_seconds": 0}
+    hear(app)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # root in a container; messages are JSON numbers
     worker = app.Worker(
         hostname=hostname,
@@ -131,6 +129,16 @@ def serve(
         quiet=True,
     )
     worker.start()
+
+
+def hear(app: Celery) -> None:
+    """From now on a message wakes who waits at a queue of pgmq, which is looked at once a second besides.
+
+    Not for those who only send: they would LISTEN in Postgres, and never read what they hear.
+    """
+    if _scheme(app.conf.broker_url) == "pgmq":
+        heard = {"use_notify": True, "notify_throttle_interval_ms": 0}  # each message is told
+        app.conf.broker_transport_options = {**app.conf.broker_transport_options, **heard}
 
 
 def leave(give_back: Callable[[], None], end: Callable[[int], object] = os._exit) -> None:

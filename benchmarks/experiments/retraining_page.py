@@ -21,26 +21,38 @@ def page(told: Mapping[str, Any]) -> str:
 
 
 def _story(story: Mapping[str, Any]) -> list[str]:
-    fill, run = story.get("fill"), story.get("retrain")
-    found: list[str] = []
-    if not fill or not run:
+    fill, runs = story.get("fill"), _runs(story)
+    if not fill or not runs:
         return ["Not measured."]
-    steps = {step["name"]: step for step in run["steps"]}
-    overall = (run["examination"] or {}).get("overall")
-    found.append(
+    found = [
         f"Another hospital than the starter's (`radir phantom --house other`): {fill['studies']} studies by C-STORE, "
         f"the reports of {fill['by_sr']} as structured reports, of the others from a table; {fill['sent_s']:.0f} s "
-        f"until all were stored, {fill['indexed_s']:.0f} s until all were encoded and searchable. "
-        f"`radir retrain --depth head`: {run['seconds']:.0f} s, of which training {_step_s(steps.get('train')):.0f} s. "
-        f"{_verdict(run)}"
-    )
-    if overall:
+        f"until all were stored, {fill['indexed_s']:.0f} s until all were encoded and searchable."
+    ]
+    for run in runs:
+        steps = {step["name"]: step for step in run["steps"]}
         found.append(
-            f"Recall@5 over abnormal queries, mean of the regions, on {run['data']['held_out_patients']} held-out "
-            f"patients: champion {overall['champion']:.3f}, challenger {overall['challenger']:.3f}, difference "
-            f"{_paired(overall)}."
+            f"`radir retrain --depth {run['depth']}`: {run['seconds']:.0f} s, of which training "
+            f"{_step_s(steps.get('train')):.0f} s. {_verdict(run)}"
         )
+        if examination := run["examination"]:
+            overall = examination["overall"]
+            found.append(
+                f"Recall@5 over abnormal queries, mean of the regions, on {run['data']['held_out_patients']} held-out "
+                f"patients: champion {overall['champion']:.3f}, challenger {overall['challenger']:.3f}, difference "
+                f"{_paired(overall)}. The regions with most queries: {_largest(examination['regions'])}."
+            )
     return found
+
+
+def _runs(story: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Of the head and of the whole network."""
+    return [{"depth": "head", **story[part]} for part in ("retrain", "full") if part in story]
+
+
+def _largest(regions: Mapping[str, Mapping[str, Any]], count: int = 6) -> str:
+    chosen = sorted(regions.values(), key=lambda one: -one["queries"])[:count]
+    return "; ".join(f"{one['name']} {_paired(one)}" for one in chosen)
 
 
 def _verdict(run: Mapping[str, Any]) -> str:
@@ -62,11 +74,12 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
     found = ["## Encoding the archive, promotion and rollback, while a client asks"]
     if not serve:
         return [*found, "Not measured."]
-    if not story["retrain"]["passed"]:
+    if not serve.get("passed", story["retrain"]["passed"]):
         found.append("The challenger that its gates refused was put into shadow by hand, to show this part.")
     rows = [
         ("before", "before"),
         ("while the challenger encodes from tokens", "while_encoding_from_tokens"),
+        ("both answer, one of them unseen", "in_shadow"),
         ("promotion, and after it", "at_promotion"),
         ("rollback, and after it", "at_rollback"),
         ("while another model encodes from pixels", "while_encoding_from_pixels"),
@@ -76,7 +89,7 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
         if key in serve:
             figures = ("questions", "errors", "p50_ms", "p99_ms", "most_ms")
             table.append(" | ".join([f"| {name}", *(str(serve[key][figure]) for figure in figures)]) + " |")
-    found.append("\n".join(table))
+    found += ["\n".join(table), *_shadow(serve.get("shadow") or [])]
     tokens = 3600 * serve["studies"] / serve["tokens_s"]
     line = f"Encoding again: {tokens:,.0f} studies an hour from kept tokens"
     if serve.get("pixels"):
@@ -92,6 +105,24 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
         "with the same cases and scores, to the last digit, as before the promotion."
     )
     return found
+
+
+def _shadow(compared: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the challenger answered unseen, beside the model that served."""
+    return [
+        f"In shadow it was asked {one['overlap']['count']} of these questions: {_mean(one['overlap'])} of the first "
+        "ten cases are those of the model that served; agreement of the first ten cases' reports with the study's own "
+        f"{_mean(one['serving_agreement'])} serving, {_mean(one['shadow_agreement'])} in shadow (gain "
+        f"{_mean(one['agreement_gain'])}); an answer took {_mean(one['serving_ms'], 1)} ms and "
+        f"{_mean(one['shadow_ms'], 1)} ms."
+        for one in compared
+    ]
+
+
+def _mean(one: Mapping[str, Any], digits: int = 3) -> str:
+    if one["mean"] is None or one["low"] is None:
+        return "–"
+    return f"{one['mean']:.{digits}f} ({one['low']:.{digits}f} to {one['high']:.{digits}f})"
 
 
 def _curve(curve: Mapping[str, Any] | None) -> list[str]:
@@ -148,7 +179,7 @@ def _left(story: Mapping[str, Any], curve: Mapping[str, Any] | None) -> list[str
     if ("head", 1000, True) not in runs:
         missing.append("shuffled reports")
     missing += [f"the part {part!r}" for part in ("fill", "retrain", "serve") if part not in story]
-    if "retrain" in story and not story["retrain"]["passed"]:
+    if not any(run["passed"] for run in _runs(story)):
         missing.append(
             "the promotion of a challenger that passed its gates on the real processes, and its shadow answers"
         )

@@ -41,16 +41,21 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def gather(settings: Settings) -> dict[str, Any]:
     """What is known of the installation in ``settings.home``; the database is asked only where it may be up."""
-    supervisor = read_state(settings)
-    if supervisor is None and not settings.database_url:
+    if read_state(settings) is None and not settings.database_url:
         return {"running": False, "home": str(settings.home), "processes": []}
     with Catalogue.open(settings) as catalogue:
-        overview, survey = catalogue.overview(), catalogue.survey
-        throughput, problems, indexes = survey.throughput(), survey.problems(), survey.indexes()
-        receivers, emergencies = catalogue.audit_receivers.all(), catalogue.emergencies.figure()
-        quality = catalogue.quality.rows(limit=len(ImageKind))
-        engine = catalogue.generations.engine()
-        moving = catalogue.generations.to_move(engine)
+        return look(settings, catalogue)
+
+
+def look(settings: Settings, catalogue: Catalogue) -> dict[str, Any]:
+    """The same over an open catalogue, for who looks often."""
+    supervisor = read_state(settings)
+    overview, survey = catalogue.overview(), catalogue.survey
+    throughput, problems, indexes = survey.throughput(), survey.problems(), survey.indexes()
+    receivers, emergencies = catalogue.audit_receivers.all(), catalogue.emergencies.figure()
+    quality = catalogue.quality.rows(limit=len(ImageKind))
+    engine = catalogue.generations.engine()
+    moving = catalogue.generations.to_move(engine)
     jobs = Counter[str]()
     queue = Counter[str]()
     for job in overview.jobs:
@@ -107,6 +112,7 @@ def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any
                 "since": row.started_at if row and alive else None,
                 "restarts": known.get(name, {}).get("restarts", 0),
                 "detail": row.detail if row else "",
+                "version": row.version if row else "",
             }
         )
     return shown

@@ -5,16 +5,20 @@ from __future__ import annotations
 LONGEST_PASS_S = 2.0  # a study that somebody waits for waits for the pass in hand first
 _MEMORY_SHARE = 0.8  # of what is free: other sizes of batch leave holes between their blocks
 _NEWEST = 0.5  # weight of the newest pass in what an image is thought to take
+_HEALED = 100  # full passes after which a limit set by lack of memory is tried a quarter higher
 
 
 class BatchSize:
     """As many as a pass of ``LONGEST_PASS_S`` takes and as fit into memory, ``most`` at most; one until it is known.
 
-    A pass for which memory did not suffice sets the limit at half of it, for good: what took the memory may come back.
+    A pass for which memory did not suffice sets the limit at half of it. What took the memory may come back, or be gone
+    for good: after ``_HEALED`` passes of that size the limit rises by a quarter, so that a try costs one pass in many.
     """
 
     def __init__(self, most: int) -> None:
+        self._asked = most
         self._most = most
+        self._full = 0  # passes of the present limit or more, since it was set
         self._image_s = 0.0
         self._image_bytes = 0
         self._known = False
@@ -34,7 +38,13 @@ class BatchSize:
         self._image_s = _NEWEST * image_s + (1 - _NEWEST) * self._image_s if self._known else image_s
         self._image_bytes = max(self._image_bytes, peak_bytes // images)
         self._known = True
+        self._full += images >= self._most
+        if self._full >= _HEALED and self._most < self._asked:
+            self._set(min(self._asked, self._most + max(1, self._most // 4)))
 
     def too_many(self, images: int) -> None:
         """Memory did not suffice for this many."""
-        self._most = max(1, min(self._most, images // 2))
+        self._set(max(1, min(self._most, images // 2)))
+
+    def _set(self, most: int) -> None:
+        self._most, self._full = most, 0

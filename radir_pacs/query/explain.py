@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from radir_pacs.reports import Finding, explain, findings_from_json
+from radir_pacs.reports import Finding, Statements, explain, findings_from_json
 from radir_pacs.similar_cases import FindingNote
 
 Findings = dict[str, tuple[Finding, ...]]
@@ -17,14 +17,31 @@ def findings_of(said: Mapping[str, tuple[Any, ...]]) -> Findings:
     return {uid: tuple(f for body in bodies for f in findings_from_json(body)) for uid, bodies in said.items()}
 
 
-def explained(findings: Findings, query_uid: str, hit_uid: str, regions: Iterable[str]) -> tuple[Notes, Notes]:
-    """(shared, contradicting) at any of ``regions`` (keys) and below it; both empty where a report is missing."""
-    if query_uid not in findings or hit_uid not in findings:
-        return (), ()
-    shared: dict[FindingNote, None] = {}
-    contradicting: dict[FindingNote, None] = {}
-    for region in regions:
-        same, other = explain(findings[query_uid], findings[hit_uid], region)
-        shared |= dict.fromkeys(same)
-        contradicting |= dict.fromkeys(other)
-    return tuple(shared), tuple(contradicting)
+class Explanation:
+    """Why cases are similar to one study, at any of ``regions`` (keys) and below it.
+
+    said: of the study and of the cases, the JSON that mining wrote for their reports.
+    """
+
+    def __init__(self, said: Mapping[str, tuple[Any, ...]], query_uid: str, regions: Iterable[str]) -> None:
+        self._said, self._regions = said, tuple(regions)
+        self._query = self._statements(query_uid)
+
+    def of(self, hit_uid: str) -> tuple[Notes, Notes]:
+        """(shared, contradicting); both empty where a report is missing."""
+        hit = self._statements(hit_uid) if self._query is not None else None
+        if self._query is None or hit is None:
+            return (), ()
+        shared: dict[FindingNote, None] = {}
+        contradicting: dict[FindingNote, None] = {}
+        for region in self._regions:
+            same, other = explain(self._query, hit, region)
+            shared |= dict.fromkeys(same)
+            contradicting |= dict.fromkeys(other)
+        return tuple(shared), tuple(contradicting)
+
+    def _statements(self, uid: str) -> Statements | None:
+        bodies = self._said.get(uid)
+        if bodies is None:
+            return None
+        return Statements.of(finding for body in bodies for finding in findings_from_json(body))

@@ -23,7 +23,7 @@ from radir_pacs.errors import (
     UnknownRegion,
 )
 from radir_pacs.index import Allowed, Partition, Selection, remove_open_marks
-from radir_pacs.query.explain import explained, findings_of
+from radir_pacs.query.explain import Explanation
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
@@ -156,15 +156,15 @@ class Searcher:
                 model_id=encoding.model_id,
                 words_of=query.words.of if query.words is not None else None,
             )
-        findings = findings_of({query.study_uid: asked.question.said, **said} if asked.question.said else said)
+        if asked.question.said:
+            said = {query.study_uid: asked.question.said, **said}
+        explanation = Explanation(said, query.study_uid, (place.region.key for place in places))
         cases: list[SimilarCase] = []
         for label, score, by_part in zip(found.labels.tolist(), found.scores.tolist(), found.by_part, strict=True):
             owner = owners.get(label)
             if owner is None:  # deleted while we searched
                 continue
-            shared, contradicting = explained(
-                findings, query.study_uid, owner.study.study_uid, [place.region.key for place in places]
-            )
+            shared, contradicting = explanation.of(owner.study.study_uid)
             image = picture_of(owner, primary)
             cases.append(
                 SimilarCase(

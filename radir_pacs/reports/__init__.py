@@ -2,7 +2,7 @@
 
 from radir_pacs.reports.affirming import affirming_path
 from radir_pacs.reports.excerpt import Excerpt, excerpt, whole_report
-from radir_pacs.reports.explain import explain
+from radir_pacs.reports.explain import Statements, explain
 from radir_pacs.reports.findings import (
     Certainty,
     Change,
@@ -32,6 +32,7 @@ __all__ = [
     "Miner",
     "Polarity",
     "Severity",
+    "Statements",
     "Typed",
     "affirming_path",
     "excerpt",

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 from radir_pacs import anatomy
 from radir_pacs.reports.findings import Finding, FindingKind, Severity
 from radir_pacs.reports.lexicon_terms import ROOT
-from radir_pacs.reports.similarity import Item, ItemSimilarity, similarity_items
+from radir_pacs.reports.similarity import Item, ItemSimilarity, items_within, report_items
 from radir_pacs.similar_cases import FindingNote
 
 ALIKE = 0.6  # from this similarity on, an item counts as shared: the same concept nearby, or a related one in place
 
 Notes = tuple[FindingNote, ...]
+_GRADES = tuple(severity.value for severity in Severity)  # by rank
 
 
-def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tuple[Notes, Notes]:
+class Statements(NamedTuple):
+    """What a report says, made once for all the reports and regions that it is compared with.
+
+    affirms: whether it affirms anything but devices, anywhere.
+    """
+
+    items: list[Item]
+    affirms: bool
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding]) -> Statements:
+        found = tuple(findings)
+        affirms = any(finding.asserted and finding.kind is not FindingKind.DEVICE for finding in found)
+        return cls(report_items(found), affirms)
+
+
+def explain(query: Statements, hit: Statements, region: str) -> tuple[Notes, Notes]:
     """(shared, contradicting) at ``region`` (a key) and below it, in the hit's words.
 
     Shared: affirmed by the hit and, alike enough, by the query; where neither affirms anything, what both deny.
@@ -24,10 +42,9 @@ def explain(query: Iterable[Finding], hit: Iterable[Finding], region: str) -> tu
     is noted once per place and what lies within it, with its gravest severity. A report that affirms anything anywhere
     is never said to have no abnormality: where its normal statement contradicts a finding, it denies that finding.
     """
-    query, hit = tuple(query), tuple(hit)
-    normal = not any(finding.asserted and finding.kind is not FindingKind.DEVICE for finding in hit)
-    ours = similarity_items(query).get(region, ())
-    theirs = similarity_items(hit).get(region, ())
+    normal = not hit.affirms
+    ours = items_within(query.items, region)
+    theirs = items_within(hit.items, region)
     similarity = _similarity()
     shared, contradicting = [], []
     for item in theirs:
@@ -94,13 +111,12 @@ def _above(region: str) -> tuple[str, ...]:
 
 
 def _notes(items: Iterable[Item]) -> Notes:
-    grades = list(Severity)
     return tuple(
         FindingNote(
             concept=item.concept,
             region=item.region,
             polarity="present" if item.present else "absent",
-            severity=grades[item.severity].value if item.severity >= 0 else None,
+            severity=_GRADES[item.severity] if item.severity >= 0 else None,
         )
         for item in items
     )

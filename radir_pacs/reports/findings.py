@@ -47,7 +47,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """0 (minimal) to 3 (severe)."""
-        return list(Severity).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class Change(StrEnum):

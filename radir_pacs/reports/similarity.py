@@ -57,8 +57,8 @@ class Weights:
 DEFAULT = Weights()
 
 
-def similarity_items(report: MinedReport | Iterable[Finding]) -> dict[str, tuple[Item, ...]]:
-    """Items of a report at every region that it mentions, each propagated to the regions above, sorted.
+def report_items(report: MinedReport | Iterable[Finding]) -> list[Item]:
+    """Items of a report, each at the place that the report names, sorted.
 
     For one concept at one place, an affirmed statement outweighs a denied one, and the gravest severity counts.
     Findings that are history or a question are left out; so is "normal" at a place where something is affirmed.
@@ -80,10 +80,18 @@ def similarity_items(report: MinedReport | Iterable[Finding]) -> dict[str, tuple
             if known is None or item[2:] > known[2:]:
                 best[item.concept, region] = item
     spoilt = {region for item in best.values() if item.present for region in _upward(item.region)}
+    return [item for item in sorted(best.values()) if item.present or item.concept != ROOT or item.region not in spoilt]
+
+
+def items_within(items: Iterable[Item], region: str) -> tuple[Item, ...]:
+    """Those at ``region`` (a key) or below it, in their order."""
+    return tuple(item for item in items if region in _upward(item.region))
+
+
+def similarity_items(report: MinedReport | Iterable[Finding]) -> dict[str, tuple[Item, ...]]:
+    """`report_items` at every region that the report mentions, each propagated to the regions above."""
     by_region: dict[str, list[Item]] = {}
-    for item in sorted(best.values()):
-        if item.concept == ROOT and not item.present and item.region in spoilt:
-            continue
+    for item in report_items(report):
         for region in _upward(item.region):
             by_region.setdefault(region, []).append(item)
     return {region: tuple(items) for region, items in by_region.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from radir_pacs.reports.findings import (
     Certainty,
@@ -15,6 +16,7 @@ from radir_pacs.reports.findings import (
     Severity,
 )
 
+_Word = TypeVar("_Word", bound=StrEnum)
 PARSER = "en+de-8"  # languages and version: a report mined by another version is mined again
 
 
@@ -41,17 +43,26 @@ def findings_from_json(stored: Any) -> tuple[Finding, ...]:
         raise ValueError("not stored findings") from error
 
 
+def _by_value(words: type[_Word]) -> dict[str, _Word]:
+    """To call an enumeration takes as long as all the rest, and an answer reads some hundred findings."""
+    return {word.value: word for word in words}
+
+
+_KINDS, _POLARITIES, _CERTAINTIES = _by_value(FindingKind), _by_value(Polarity), _by_value(Certainty)
+_LATERALITIES, _SEVERITIES, _CHANGES = _by_value(Laterality), _by_value(Severity), _by_value(Change)
+
+
 def _finding(fields: dict[str, Any]) -> Finding:
     return Finding(
         concept=fields["concept"],
-        kind=FindingKind(fields["kind"]),
-        polarity=Polarity(fields["polarity"]),
-        certainty=Certainty(fields["certainty"]),
+        kind=_KINDS[fields["kind"]],
+        polarity=_POLARITIES[fields["polarity"]],
+        certainty=_CERTAINTIES[fields["certainty"]],
         regions=tuple(fields["regions"]),
-        laterality=Laterality(fields["laterality"]) if "laterality" in fields else None,
-        severity=Severity(fields["severity"]) if "severity" in fields else None,
+        laterality=_LATERALITIES[fields["laterality"]] if "laterality" in fields else None,
+        severity=_SEVERITIES[fields["severity"]] if "severity" in fields else None,
         size_mm=fields.get("size_mm"),
-        change=Change(fields["change"]) if "change" in fields else None,
+        change=_CHANGES[fields["change"]] if "change" in fields else None,
         images=tuple(fields.get("images", ())),
         prior=fields.get("prior"),
         span=(fields["span"][0], fields["span"][1]),

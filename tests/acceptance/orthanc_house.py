@@ -61,7 +61,7 @@ def wait_for_queue(orthanc: Orthanc, seconds: float = 120, **expected: Any) -> d
         if expected.items() <= queue.items():
             return queue
         assert time.monotonic() < deadline, queue
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def wait_until_seen(orthanc: Orthanc, change: str, resource: str, *, times: int, seconds: float = 120) -> None:
@@ -73,7 +73,7 @@ def wait_until_seen(orthanc: Orthanc, change: str, resource: str, *, times: int,
         if len(found) >= times and orthanc.get("/radir/status")["queue"]["last_change"] >= found[-1]:
             return
         assert time.monotonic() < deadline, f"{len(found)} of {times}"
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 @dataclass

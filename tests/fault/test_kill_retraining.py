@@ -80,7 +80,7 @@ def wait(what: Callable[[], bool]) -> None:
         except StorageFailed:
             pass
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def test_a_retraining_and_its_encodings_survive_the_death_of_every_process(stack: Stack, tmp_path: Path) -> None:

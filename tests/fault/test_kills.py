@@ -89,7 +89,7 @@ def eventually(what: Callable[[], bool], stack: Stack) -> None:
     while not what():
         if time.monotonic() > deadline:
             pytest.fail(f"not within {LIMIT_S} s; {stack.catalogue.overview()}\n{stack.log()}")
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.query.explain import explained, findings_of
+from radir_pacs.query.explain import Explanation
 from radir_pacs.types import JobKind, JobState
 from radir_workers.mine_report import MineReport
 from radir_workers.runner import Runner
@@ -84,10 +84,10 @@ def test_reports_by_study_are_kept_mined_and_explain(
     assert np.count_nonzero(catalogue.cases.all(MODEL).rows["has_report"]) == 3
     assert mine_all(catalogue) == [JobState.DONE] * 3
     assert ("pleural_effusion", "present") in concepts(catalogue, 1)
-    findings = findings_of(mined_findings(catalogue, "2.25.1", "2.25.2", "2.25.3"))
-    shared, _ = explained(findings, "2.25.1", "2.25.2", ["pleura"])
+    explanation = Explanation(mined_findings(catalogue, "2.25.1", "2.25.2", "2.25.3"), "2.25.1", ["pleura"])
+    shared, _ = explanation.of("2.25.2")
     assert [note.concept for note in shared] == ["pleural_effusion"]
-    _, contradicting = explained(findings, "2.25.1", "2.25.3", ["pleura"])
+    _, contradicting = explanation.of("2.25.3")
     assert [note.polarity for note in contradicting] == ["absent"]
 
 

@@ -401,13 +401,15 @@ def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, 
     }
     (files.folder / "examination.json").write_text(json.dumps(told))
     gate = {"code": "OVERALL", "passed": True, "judged": True, "text": HOSTILE}
-    (files.folder / "gates.json").write_text(json.dumps([gate, gate | {"passed": False, "code": "REGION"}]))
+    unjudged = {"code": "GROUP", "passed": True, "judged": False, "text": "age 40: too few queries"}
+    (files.folder / "gates.json").write_text(json.dumps([gate, gate | {"passed": False, "code": "REGION"}, unjudged]))
     answer = client.get(f"/admin/retraining/{number}/evidence", headers=BROWSER)
     assert answer.text == "<h1>Evidence</h1>"
     policy = answer.headers["Content-Security-Policy"]
     assert "sandbox" in policy and "script-src" not in policy and "default-src 'none'" in policy
     page = see(client, f"/admin/retraining/{number}")
     assert "+0.250" in page and "−0.300 … −0.100" in page and "too few" in page and "<script>alert" not in page
+    assert "Not judged: 1" in page and "age 40: too few queries" in page
     assert page.count("by chance somewhere") == 1 and re.search(r"by chance somewhere: 20\.2\s%", page)
 
 

@@ -22,7 +22,6 @@ from radir_training.learning.recipe import OURS
 from radir_training.learning.train import train
 from tests.unit.test_local_text import bert_folder
 
-pytest.importorskip("transformers")
 TOY = NetworkConfig(
     name="toy",
     stems={ImageKind.CXR: StemConfig(shape=(16, 16), patch=(4, 4), first_width=8)},

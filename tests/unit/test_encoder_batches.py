@@ -112,7 +112,7 @@ def test_what_is_no_lack_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
-def test_a_batch_grows_with_what_is_known_and_shrinks_for_good() -> None:
+def test_a_batch_grows_with_what_is_known_and_shrinks_for_lack_of_memory() -> None:
     size = BatchSize(64)
     assert size.limit() == 1, "nothing is known"
     size.passed(1, 0.01, peak_bytes=1 << 20)
@@ -122,12 +122,28 @@ def test_a_batch_grows_with_what_is_known_and_shrinks_for_good() -> None:
     size.too_many(64)
     assert size.limit() == 32
     size.passed(32, 0.32, peak_bytes=32 << 20)
-    assert size.limit() == 32, "it does not grow back"
+    assert size.limit() == 32, "it does not grow back at once"
     slow = BatchSize(64)
     slow.passed(1, LONGEST_PASS_S / 4)
     assert slow.limit() == 4
     slow.passed(4, 100 * LONGEST_PASS_S)
     assert slow.limit() == 1
+
+
+def test_a_lack_of_memory_that_is_over_does_not_halve_batches_for_years() -> None:
+    size = BatchSize(8)
+    size.passed(1, 0.01)
+    size.too_many(8)
+    size.too_many(4)
+    limits = []
+    for _ in range(1000):
+        size.passed(size.limit(), 0.01 * size.limit())
+        limits.append(size.limit())
+    assert limits[50] == 2 and sorted(limits) == limits and limits[-1] == 8
+    size.too_many(8)
+    for _ in range(1000):
+        size.passed(1, 0.01)
+    assert size.limit() == 4, "smaller batches tell nothing about larger ones"
 
 
 class FakeGpu:

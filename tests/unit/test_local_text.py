@@ -21,7 +21,6 @@ from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
 from tests.unit.test_network import picture
 
-transformers = pytest.importorskip("transformers")
 WORDS = [
     "[PAD]",
     "[UNK]",
@@ -41,7 +40,8 @@ WIDTH = 24
 
 
 def bert_folder(folder: Path, kind: str = "bert", *, safe: bool = True) -> Path:
-    """A tiny random model as it would come from elsewhere."""
+    """A tiny random model as it would come from elsewhere; without the library, which takes seconds, the test skips."""
+    transformers = pytest.importorskip("transformers")
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     transformers.BertTokenizerFast(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radir_pacs.reports import Excerpt, excerpt, explain, mine, whole_report
+from radir_pacs.reports import Excerpt, Statements, excerpt, explain, mine, whole_report
 from radir_pacs.reports.excerpt import EXCERPT_CHARACTERS
 from radir_pacs.similar_cases import FindingNote
 
@@ -40,7 +40,7 @@ def test_it_ends_at_a_sentence_or_says_that_it_goes_on() -> None:
 
 def test_marks_stand_on_the_words_of_the_notes() -> None:
     ours, body = mine("Left effusion. Right lower lobe pneumonia."), "Clear lungs. Large left effusion."
-    shared, contradicting = explain(ours.findings, mine(body).findings, "chest")
+    shared, contradicting = explain(Statements.of(ours.findings), Statements.of(mine(body).findings), "chest")
     found = of(body, "chest", shared=shared, contradicting=contradicting)
     assert [found.text[mark.start : mark.end] for mark in found.marks] == ["Clear", "effusion"]
     assert [mark.absent for mark in found.marks] == [False, False]
@@ -50,7 +50,7 @@ def test_marks_stand_on_the_words_of_the_notes() -> None:
 @pytest.mark.parametrize("body", ["No effusion or pneumothorax.", "Effusion: none\nPneumothorax: none"])
 def test_what_both_reports_deny_is_marked_as_denied(body: str) -> None:
     findings = mine(body).findings
-    shared, _ = explain(findings, findings, "chest")
+    shared, _ = explain(Statements.of(findings), Statements.of(findings), "chest")
     assert shared and all(note.words.startswith("no ") for note in shared)
     found = of(body, "chest", shared=shared)
     assert found.marks and all(mark.absent for mark in found.marks)

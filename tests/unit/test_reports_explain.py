@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from radir_pacs.reports import explain, mine
+from radir_pacs.reports import Statements, explain, mine
 
 Note = tuple[str, str, str | None]
 
 
 def shared(text: str, region: str) -> set[Note]:
     findings = mine(text).findings
-    notes, contradicting = explain(findings, findings, region)
+    notes, contradicting = explain(Statements.of(findings), Statements.of(findings), region)
     assert not contradicting
     assert len({(note.concept, note.region) for note in notes}) == len(notes)
     return {(note.concept, note.region, note.severity) for note in notes}
@@ -43,7 +43,7 @@ def test_of_denials_the_widest_is_noted() -> None:
 def test_what_contradicts_is_noted_once_too() -> None:
     ours = mine("No pneumothorax.").findings
     theirs = mine("Large pneumothorax. Right pneumothorax.").findings
-    _, contradicting = explain(ours, theirs, "pleura")
+    _, contradicting = explain(Statements.of(ours), Statements.of(theirs), "pleura")
     assert [note.concept for note in contradicting] == ["pneumothorax"]
 
 
@@ -53,17 +53,17 @@ def test_what_contradicts_is_noted_once_too() -> None:
     "hit", ["Clear lungs. Cardiomegaly.", "The heart is normal. Left lower lobe nodule.", "Normal chest. Rib fracture."]
 )
 def test_a_report_with_an_abnormality_is_never_said_to_have_none(region: str, query: str, hit: str) -> None:
-    shared, contradicting = explain(mine(query).findings, mine(hit).findings, region)
+    shared, contradicting = explain(Statements.of(mine(query).findings), Statements.of(mine(hit).findings), region)
     assert "no abnormality" not in {note.words for note in (*shared, *contradicting)}
 
 
 def test_a_normal_report_may_be_said_to_have_none() -> None:
     findings = mine("The lungs are clear. Right chest port.").findings
-    shared, _ = explain(findings, findings, "lungs")
+    shared, _ = explain(Statements.of(findings), Statements.of(findings), "lungs")
     assert [note.words for note in shared] == ["no abnormality"]
 
 
 def test_where_a_normal_statement_contradicts_it_denies_that_finding() -> None:
     query, hit = mine("Right lower lobe pneumonia."), mine("Clear lungs. Cardiomegaly.")
-    _, contradicting = explain(query.findings, hit.findings, "lungs")
+    _, contradicting = explain(Statements.of(query.findings), Statements.of(hit.findings), "lungs")
     assert [(note.words, note.region) for note in contradicting] == [("no pneumonia", "lungs")]

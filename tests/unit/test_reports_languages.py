@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radir_pacs.reports import Certainty, Finding, FindingKind, Polarity, excerpt, explain, mine
+from radir_pacs.reports import Certainty, Finding, FindingKind, Polarity, Statements, excerpt, explain, mine
 from radir_pacs.reports.lexicon import is_heading
 from tests.examples import examples
 
@@ -121,7 +121,7 @@ def test_any_german_text_is_accepted(text: str) -> None:
 def test_a_german_report_explains_and_is_excerpted_like_an_english_one() -> None:
     german = mine("Befund: Pleuraerguss rechts. Rechts kein Pneumothorax. Herz normal groß.")
     english = mine("Right pleural effusion. Right pneumothorax.")
-    shared, contradicting = explain(english.findings, german.findings, "right_pleura")
+    shared, contradicting = explain(Statements.of(english.findings), Statements.of(german.findings), "right_pleura")
     assert [note.concept for note in shared] == ["pleural_effusion"]
     assert [(note.concept, note.polarity) for note in contradicting] == [("pneumothorax", "absent")]
     shown = excerpt(german.text, german.findings, "right_pleura", shared=shared, contradicting=contradicting)

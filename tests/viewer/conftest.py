@@ -200,13 +200,20 @@ def serve(archive: Archive) -> Iterator[Callable[..., Archive]]:
         yield start
 
 
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
+@contextmanager
+def opened(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser without a past, which keeps what broke the Content-Security-Policy in ``window.violations``."""
     context = browser.new_context(viewport={"width": 420, "height": 900}, locale="en-GB", reduced_motion="reduce")
     context.set_default_timeout(15_000)
     context.add_init_script(_WATCH)
     yield context
     context.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    with opened(browser) as context:
+        yield context
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
-from radir_pacs.reports import explain
+from radir_pacs.reports import Statements, explain
 from radir_pacs.similar_cases import FindingNote
 
 from ..data.retrieval_set import RetrievalSet
@@ -44,7 +44,7 @@ def explain_pair(dataset: RetrievalSet, region: str | None, first: int, second: 
         raise BadInput(f"the list has rows 0 to {len(paths) - 1}")
     findings = dataset.findings()
     ours, theirs = (findings.get(paths[row], ()) for row in (first, second))
-    shared, contradicting = explain(ours, theirs, key)
+    shared, contradicting = explain(Statements.of(ours), Statements.of(theirs), key)
     return ExplainedPair(
         region=anatomy.region(key).name,
         paths=(paths[first], paths[second]),
