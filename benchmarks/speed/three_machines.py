@@ -44,7 +44,7 @@ def page(figures: dict[str, Any]) -> str:
         by way of Milvus. An answer holds acknowledged studies alone, and whoever asks for all gets what an earlier
         answer by the same model held. Each score is that of vectors of the one model that the answer names:
         {promotion["before"]} until the promotion, {promotion["after"]} after it. Instead of an answer there was a 503
-        that said why and when to ask again, or silence while `front` was away."""
+        that said why and when to ask again, or silence; how often is in the table."""
     units = """
         In seconds: how long it lasted; from its end on, until a new study was taken, a question was answered, a new
         study was found, all that had been sent was INDEXED, the engine answered; and from its beginning on, the longest
