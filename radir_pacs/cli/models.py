@@ -228,7 +228,7 @@ def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
         request = ImportRequest(
             name=args.name,
             kind=kind,
-            preprocessing=_preprocessing(args.preprocessing or said.get("preprocessing") or "tiny", kind),
+            preprocessing=preprocessing(args.preprocessing or said.get("preprocessing") or "tiny", kind),
             regions=[anatomy.region(str(key).strip()) for key in keys],
             training={**said.get("training", {}), **{key: text for key, text in card.items() if text}},
             metrics=dict(said.get("metrics", {})),
@@ -251,8 +251,8 @@ def import_file(args: argparse.Namespace, settings: Settings | None) -> int:
     return 0
 
 
-def _preprocessing(wanted: Any, kind: ImageKind) -> Any:
-    """The preprocessing from a configuration's name, a JSON file, or a manifest."""
+def preprocessing(wanted: Any, kind: ImageKind) -> Any:
+    """The preprocessing from a configuration's name, a JSON file, or a manifest. Raises BadInput."""
     from radir_pacs.encode import CONFIGS, Preprocessing
 
     if isinstance(wanted, str) and wanted in CONFIGS:

@@ -1,6 +1,7 @@
 """A model bundle: a folder with ``weights.safetensors``, ``manifest.json`` and a model card, and no code.
 
-A network from elsewhere (``external``) has ``encoder.onnx`` instead of the weights; everything else is the same.
+A network from elsewhere (``external``) has ``encoder.onnx`` instead of the weights; everything else is the same. A
+network of ours that reads a program from elsewhere (``program``) has both.
 
 The manifest says how to build the network, how to prepare an image, which regions it knows, what it was trained on and
 how well it did. Its own hash, the hash of the weights, the model id made from both, and vectors of a made-up image
@@ -33,6 +34,7 @@ from .folder import (
     ENCODER,
     FORMAT,
     MANIFEST,
+    ONNX,
     TEXT_TOWER,
     is_external,
     manifest_hash,
@@ -86,9 +88,9 @@ class Bundle:
     @classmethod
     def load(cls, folder: Path) -> Bundle:
         """Read and verify. Raises BundleRefused naming what is wrong."""
-        weights, manifest = read_files(folder)
+        contents, manifest = read_files(folder)
         try:
-            bundle = _assembled(manifest, weights)
+            bundle = _assembled(manifest, contents)
         except BundleRefused as error:
             raise BundleRefused(f"{folder.name}: {error}") from None
         except (
@@ -139,6 +141,8 @@ class Bundle:
         manifest["manifest_sha256"] = manifest_hash(manifest)
         folder.mkdir(parents=True, exist_ok=True)
         durable.replace(folder / weights_name(manifest), weights)
+        if isinstance(self.network, RadirNetwork) and self.network.program is not None:
+            durable.replace(folder / ONNX, self.network.program.file.content)
         durable.replace(folder / MANIFEST, pretty(manifest).encode())
         durable.replace(folder / CARD, model_card(manifest).encode())
         return Bundle.load(folder)
@@ -155,7 +159,8 @@ class Bundle:
         return out
 
 
-def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
+def _assembled(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bundle:
+    weights = contents[weights_name(manifest)]
     kind = ImageKind(manifest["kind"])
     preprocessing = Preprocessing.from_json(manifest["preprocessing"])
     if preprocessing.kind is not kind:
@@ -179,7 +184,10 @@ def _assembled(manifest: Mapping[str, Any], weights: bytes) -> Bundle:
             text, reader = restored(manifest[TEXT_TOWER], config.width)
             tokenizer = reader or tokenizer
         words, findings = len(tokenizer.vocabulary), manifest["findings"]
-        network = RadirNetwork(config, vocabulary_size=words, regions=keys, findings=findings, text=text)
+        program = contents.get(ONNX, b"")
+        network = RadirNetwork(
+            config, vocabulary_size=words, regions=keys, findings=findings, text=text, program=program
+        )
         region_queries = _filled(network, weights, text)
         shape = config.input_shape(kind)
     if not isinstance(manifest["training"], dict) or not isinstance(manifest["metrics"], dict):

@@ -78,6 +78,11 @@ def _network(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield f"- {engine}, configuration {_text(network['name'])}, vectors of {numbers} numbers"
     if seen["dim"]:
         yield f"- {seen['dim']} of them from {_text(seen['backbone'])}, frozen, with {seen['share']:.0%} of a cosine"
+    for stem in network.get("stems", {}).values():
+        if "sha256" in stem:
+            places = " x ".join(str(n) for n in stem["grid"])
+            yield f"- it reads {stem['channels']} features of {places} places from a program from elsewhere, frozen"
+            yield f"- the program: SHA-256 `{_text(stem['sha256'])}`"
     if tower := manifest.get("text_tower"):
         yield f"- text is read by a local {_text(tower['model']['model_type'])} model, frozen"
     size = " x ".join(str(n) for n in image["shape"])

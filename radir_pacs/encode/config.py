@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -53,25 +54,74 @@ class StemConfig:
             raise ValueError("blurs are odd, few and no wider than the image")
         if not widening or (self.bands and max(self.shape) > MOST_BLURRED):
             raise ValueError(f"each blur is wider than the last, of images of at most {MOST_BLURRED} voxels a side")
-        voxels = 1
-        for n in self.shape:
-            voxels *= n
-        if voxels > MOST_VOXELS or max([self.first_width, *(w for w, _ in self.stages)]) > MOST_WIDTH:
+        if math.prod(self.shape) > MOST_VOXELS or max([self.first_width, *(w for w, _ in self.stages)]) > MOST_WIDTH:
             raise ValueError("a stem this large is not served")
         if any(n % p for n, p in zip(self.shape, self.total_stride, strict=True)):
             raise ValueError("a stem's strides divide its shape")
 
     @property
     def total_stride(self) -> tuple[int, ...]:
-        factor = 1
-        for _, stride in self.stages:
-            factor *= stride
+        factor = math.prod(stride for _, stride in self.stages)
         return tuple(p * factor for p in self.patch)
 
     @property
     def grid(self) -> tuple[int, ...]:
         """Tokens along each axis."""
         return tuple(n // p for n, p in zip(self.shape, self.total_stride, strict=True))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> StemConfig:
+        if "bands" not in value:
+            raise ValueError("a network of an earlier release: train it anew")
+        return cls(
+            shape=tuple(int(n) for n in value["shape"]),
+            patch=tuple(int(n) for n in value["patch"]),
+            first_width=int(value["first_width"]),
+            overlap=bool(value["overlap"]),
+            stages=tuple((int(width), int(stride)) for width, stride in value["stages"]),
+            bands=tuple(int(width) for width in value["bands"]),
+            windows=tuple((float(centre), float(half)) for centre, half in value.get("windows", ())),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramConfig:
+    """Features of a program from elsewhere in place of a stem (``program``).
+
+    shape: of the image that it takes; spacing_mm, clip, repeats: how that is prepared (``Preprocessing``). grid: places
+    along each axis, which are its tokens; channels: numbers of each. sha256: of the ONNX file.
+    """
+
+    shape: tuple[int, ...]
+    clip: tuple[float, float]
+    grid: tuple[int, ...]
+    channels: int
+    sha256: str
+    spacing_mm: tuple[float, ...] = ()
+    repeats: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.shape) not in (2, 3) or len(self.grid) != len(self.shape) or min(*self.shape, *self.grid) < 1:
+            raise ValueError("a program takes images of two or three axes, and has places along each")
+        if math.prod(self.shape) > MOST_VOXELS:
+            raise ValueError("an image this large is not served")
+        if not 2 <= self.channels <= MOST_WIDTH:
+            raise ValueError(f"a place has 2 to {MOST_WIDTH} numbers, not {self.channels}")
+        if len(self.sha256) != 64 or not set(self.sha256) <= set("0123456789abcdef"):
+            raise ValueError("a program is named by its SHA-256")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ProgramConfig:
+        low, high = value["clip"]
+        return cls(
+            shape=tuple(int(n) for n in value["shape"]),
+            clip=(float(low), float(high)),
+            grid=tuple(int(n) for n in value["grid"]),
+            channels=int(value["channels"]),
+            sha256=str(value["sha256"]),
+            spacing_mm=tuple(float(mm) for mm in value["spacing_mm"]),
+            repeats=bool(value["repeats"]),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +162,7 @@ class NetworkConfig:
     """
 
     name: str
-    stems: Mapping[ImageKind, StemConfig]
+    stems: Mapping[ImageKind, StemConfig | ProgramConfig]
     width: int
     blocks: int
     heads: int
@@ -139,14 +189,13 @@ class NetworkConfig:
         if min(self.plane_blocks, self.depth_blocks) < 0 or bool(self.plane_blocks) != bool(self.depth_blocks):
             raise ValueError("a network has both plane_blocks and depth_blocks or neither")
         for stem in self.stems.values():
-            tokens = 1
-            for n in stem.grid:
-                tokens *= n
-            if tokens > MOST_TOKENS:
+            if math.prod(stem.grid) > MOST_TOKENS:
                 raise ValueError("an image makes too many tokens")
         if self.appearance is not None:
             if tuple(self.stems) != (ImageKind.CXR,) or self.vector_dim > MOST_WIDTH:
                 raise ValueError("a backbone belongs to a network of radiographs alone")
+            if isinstance(self.stems[ImageKind.CXR], ProgramConfig):
+                raise ValueError("a network that reads a program's features has no backbone beside them")
             factors = {n / own for n, own in zip(self.appearance.shape, self.stems[ImageKind.CXR].shape, strict=True)}
             if len(factors) > 1 or not factors.pop().is_integer():
                 raise ValueError("what a backbone sees is a whole multiple of what the stem sees")
@@ -173,18 +222,8 @@ class NetworkConfig:
     def from_json(cls, value: Mapping[str, Any]) -> NetworkConfig:
         """Raises ValueError, TypeError or KeyError on anything but what ``to_json`` writes, a network from before there
         were bands included: it was another function."""
-        if any("bands" not in stem for stem in value["stems"].values()):
-            raise ValueError("a network of an earlier release: train it anew")
-        stems = {
-            ImageKind(kind): StemConfig(
-                shape=tuple(int(n) for n in stem["shape"]),
-                patch=tuple(int(n) for n in stem["patch"]),
-                first_width=int(stem["first_width"]),
-                overlap=bool(stem["overlap"]),
-                stages=tuple((int(width), int(stride)) for width, stride in stem["stages"]),
-                bands=tuple(int(width) for width in stem["bands"]),
-                windows=tuple((float(centre), float(half)) for centre, half in stem.get("windows", ())),
-            )
+        stems: dict[ImageKind, StemConfig | ProgramConfig] = {
+            ImageKind(kind): ProgramConfig.from_json(stem) if "sha256" in stem else StemConfig.from_json(stem)
             for kind, stem in value["stems"].items()
         }
         seen = value.get("appearance")

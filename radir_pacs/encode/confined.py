@@ -33,6 +33,10 @@ def main(confined: bool, arguments: list[str]) -> None:
             _answer(answers, {"confined": confined}, onnx)
         elif task["do"] == "pool":
             _answer(answers, {}, _pooled(content, task))
+        elif task["do"] == "place":
+            _answer(answers, *_placed(content, task))
+        elif task["do"] == "try features":
+            _answer(answers, _tried_features(content, task))
         else:
             _answer(answers, _tried(content, task))
     except MemoryError:
@@ -122,6 +126,23 @@ def _pooled(content: bytes, task: dict[str, Any]) -> bytes:
 
     features, shape = Features(task["features"]), tuple(task["shape"])
     return by_region(content, features, prefix=int(task["prefix"]), shape=shape, keys=task["regions"])
+
+
+def _placed(content: bytes, task: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """The grid of places, and the ONNX that answers [1, places, c]. Raises ValueError."""
+    from radir_pacs.encode.onnx_regions import Features, by_place
+
+    onnx, grid = by_place(content, Features(task["features"]), prefix=int(task["prefix"]), shape=tuple(task["shape"]))
+    return {"grid": grid}, onnx
+
+
+def _tried_features(content: bytes, task: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    torch.set_num_threads(max(1, int(task["threads"])))
+    from radir_pacs.encode.trial import measure_features
+
+    return measure_features(content, task)
 
 
 def _tried(content: bytes, task: dict[str, Any]) -> dict[str, Any]:

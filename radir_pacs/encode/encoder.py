@@ -20,7 +20,6 @@ from radir_pacs.types import F16, F32, Encoding, ImageKind, ImageTokens, KeptTok
 from .batch_size import BatchSize
 from .bundle import Bundle
 from .devices import choose_device, free_bytes, is_out_of_memory
-from .external import ExternalNetwork
 from .inputs import EncoderInput, encoder_input
 from .network import RadirNetwork, view_index
 from .tokens import encoder_id
@@ -70,8 +69,7 @@ class Encoder:
     ) -> None:
         if threads > 0:
             torch.set_num_threads(threads)
-            if isinstance(bundle.network, ExternalNetwork):
-                bundle.network.use_threads(threads)
+            bundle.network.use_threads(threads)
         self.device = choose_device(device, worker)
         self.bundle = bundle
         self.model_id: str = bundle.model_id

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from radir_pacs.errors import BadInput, BundleRefused
+from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from .config import EXTERNAL_ENGINE, MOST_VOXELS, MOST_WIDTH
 from .network import Output
-from .onnx_check import MISSING, check_onnx
+from .onnx_file import OnnxFile
 
 LEAST_LENGTH = 1e-6  # of a vector before normalising: a shorter one has no direction
-_FLOATS, _INTEGERS = "tensor(float)", "tensor(int64)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,40 +64,16 @@ class ExternalNetwork(nn.Module):
     def __init__(self, config: ExternalConfig, content: bytes, regions: Sequence[str]) -> None:
         """Raises BundleRefused for a file that is not served, ValueError for one that the runtime cannot open."""
         super().__init__()
-        check_onnx(content)
         self.config, self.content, self.regions = config, content, tuple(regions)
-        self._session = _session(content, torch.get_num_threads())
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        kinds = [value.type for value in inputs]
-        if kinds not in ([_FLOATS], [_FLOATS, _INTEGERS]):
-            raise BundleRefused(
-                f"the model takes {', '.join(kinds) or 'nothing'}: export it with the input image float32 "
-                f"{[1, 1, *config.shape]} and, if it wants one, view int64 [1]"
-            )
-        if len(outputs) != 1 or outputs[0].type != _FLOATS:
-            raise BundleRefused(f"the model has {len(outputs)} outputs: export it with one, the float32 vectors")
-        taken = inputs[0].shape
-        if len(taken) != 2 + len(config.shape) or any(
-            isinstance(n, int) and n != wanted for n, wanted in zip(taken, (1, 1, *config.shape), strict=True)
-        ):
-            raise BundleRefused(
-                f"the model takes images of {taken}, the preprocessing makes {[1, 1, *config.shape]}: choose the "
-                "--preprocessing it was trained with, or export it for this shape"
-            )
-        self._inputs = tuple(value.name for value in inputs)
+        self._file = OnnxFile(content, config.shape)
 
     def use_threads(self, threads: int) -> None:
         """Use this many threads; until then it uses as many as torch did when it was loaded."""
-        self._session = _session(self.content, threads)
+        self._file.use_threads(threads)
 
     def raw(self, image: np.ndarray[Any, Any], view: int) -> np.ndarray[Any, Any]:
         """The raw answer of the file to one image [1, 1, *shape]. Raises ValueError when it fails."""
-        fed = (image.astype(np.float32, copy=False), np.array([view], np.int64))
-        try:
-            (out,) = self._session.run(None, dict(zip(self._inputs, fed, strict=False)))
-        except Exception as error:  # the runtime's errors share no other base
-            raise ValueError(f"the model fails on an image of {list(image.shape)}: {_first_line(error)}") from None
-        return np.asarray(out)
+        return self._file.run(image, view)
 
     @torch.no_grad()
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:
@@ -120,24 +95,3 @@ class ExternalNetwork(nn.Module):
     def report_vectors(self, token_ids: Tensor) -> Tensor:
         """Raises BadInput: a network from elsewhere comes without its text side."""
         raise BadInput(f"{self.config.name} was imported as an image encoder: it reads no reports")
-
-
-def _session(content: bytes, threads: int) -> Any:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise BundleRefused(MISSING) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # we report errors ourselves, once
-    options.use_deterministic_compute = True
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors share no other base
-        raise ValueError(f"the runtime cannot open the model: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return "".join(c for c in line if c.isprintable())[:200]

@@ -20,19 +20,20 @@ TEXT_TOWER = "text_tower"  # of a manifest: a local text model in place of our o
 MOST_WEIGHTS_BYTES, MOST_MANIFEST_BYTES = 4 * 2**30, 8 * 2**20
 
 
-def read_files(folder: Path) -> tuple[bytes, dict[str, Any]]:
-    """Both files; an altered manifest is not read any further. Raises BundleRefused."""
+def read_files(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Each file of ``binaries`` and the manifest; an altered one is not read any further. Raises BundleRefused."""
     manifest = read_manifest(folder)
-    try:
-        name = weights_name(manifest)
-        if (folder / name).stat().st_size > MOST_WEIGHTS_BYTES:
-            raise BundleRefused(f"{folder.name}: {name} is larger than a bundle's may be")
-        weights = (folder / name).read_bytes()
-    except OSError as error:
-        raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
-    if manifest.get("weights_sha256") != hashlib.sha256(weights).hexdigest():
-        raise BundleRefused(f"{folder.name}: {name} was altered")
-    return weights, manifest
+    contents: dict[str, bytes] = {}
+    for name, sha256 in binaries(manifest).items():
+        try:
+            if (folder / name).stat().st_size > MOST_WEIGHTS_BYTES:
+                raise BundleRefused(f"{folder.name}: {name} is larger than a bundle's may be")
+            contents[name] = (folder / name).read_bytes()
+        except OSError as error:
+            raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
+        if sha256 != hashlib.sha256(contents[name]).hexdigest():
+            raise BundleRefused(f"{folder.name}: {name} was altered")
+    return contents, manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -59,6 +60,17 @@ def is_external(manifest: Mapping[str, Any]) -> bool:
 
 def weights_name(manifest: Mapping[str, Any]) -> str:
     return ONNX if is_external(manifest) else WEIGHTS
+
+
+def binaries(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What lies beside the manifest, each with its SHA-256: the weights, and the program that they read, if any."""
+    found = {weights_name(manifest): manifest.get("weights_sha256")}
+    network = manifest.get("network")
+    stems = network.get("stems") if isinstance(network, dict) else None
+    for stem in stems.values() if isinstance(stems, dict) else ():
+        if isinstance(stem, dict) and "sha256" in stem:
+            found[ONNX] = stem["sha256"]
+    return found
 
 
 def _canonical(value: Any) -> bytes:

@@ -66,8 +66,6 @@ class ImportRequest:
 
 def import_model(file: Path, request: ImportRequest) -> Bundle:
     """The bundle, not yet saved. Raises BundleRefused with the reason and what to do, OSError."""
-    if not all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
-        raise BundleRefused(MISSING)
     keys = [region.key for region in request.regions]
     if len(set(keys)) != len(keys) or GLOBAL_REGION not in keys:
         raise BundleRefused(f"the regions repeat one, or leave out {GLOBAL_REGION!r}, which answers for all others")
@@ -75,9 +73,6 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
         raise BundleRefused("features of places are served of radiographs, for regions that --regions names")
     if request.prefix_tokens < 0:
         raise BundleRefused("--prefix-tokens is a number of tokens")
-    if file.stat().st_size > MOST_ONNX_BYTES:
-        raise BundleRefused(f"{file.name} is larger than 2 GiB: store its weights in half precision")
-    content = file.read_bytes()
     task = {
         "name": request.name,
         "shape": request.preprocessing.shape,
@@ -86,20 +81,13 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
         "slowest_s": request.slowest_s,
         "threads": request.threads or torch.get_num_threads(),
     }
-    source = format_of(content)
-    if source != "onnx":
-        convert = {**task, "do": "convert", "format": source}
-        said, content = _asked(file.name, content, convert, CONVERT_S, request.trust_code)
-    try:
-        check_onnx(content)
-    except BundleRefused as error:
-        raise BundleRefused(f"{file.name}: {error}") from None
+    source, content = as_onnx(file, task, request.trust_code)
     deadline_s = OPEN_S + TRIAL_RUNS * request.slowest_s
     if request.features is not Features.VECTORS:
         pool = {**task, "do": "pool", "features": request.features.value, "prefix": request.prefix_tokens}
-        said, content = _asked(file.name, content, pool, deadline_s, request.trust_code)
+        said, content = asked(file.name, content, pool, deadline_s, request.trust_code)
         check_onnx(content)
-    said, _ = _asked(file.name, content, {**task, "do": "try"}, deadline_s, request.trust_code)
+    said, _ = asked(file.name, content, {**task, "do": "try"}, deadline_s, request.trust_code)
     try:
         config = ExternalConfig(name=request.name, shape=request.preprocessing.shape, embedding_dim=int(said["dim"]))
         network = ExternalNetwork(config, content, keys)
@@ -125,6 +113,25 @@ def import_model(file: Path, request: ImportRequest) -> Bundle:
     )
 
 
+def as_onnx(file: Path, task: Mapping[str, Any], trust_code: bool) -> tuple[str, bytes]:
+    """What format the file is of, and an ONNX file of the same network that may be opened. Raises BundleRefused,
+    OSError."""
+    if not all(find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")):
+        raise BundleRefused(MISSING)
+    if file.stat().st_size > MOST_ONNX_BYTES:
+        raise BundleRefused(f"{file.name} is larger than 2 GiB: store its weights in half precision")
+    content = file.read_bytes()
+    source = format_of(content)
+    if source != "onnx":
+        convert = {**task, "do": "convert", "format": source}
+        _, content = asked(file.name, content, convert, CONVERT_S, trust_code)
+    try:
+        check_onnx(content)
+    except BundleRefused as error:
+        raise BundleRefused(f"{file.name}: {error}") from None
+    return source, content
+
+
 def format_of(content: bytes) -> str:
     """``torchscript``, ``pt2`` or ``onnx``, by what the file holds. Raises BundleRefused for another archive."""
     if not content.startswith(b"PK"):
@@ -147,7 +154,7 @@ def format_of(content: bytes) -> str:
     )
 
 
-def _asked(
+def asked(
     name: str, content: bytes, task: Mapping[str, Any], deadline_s: float, trust_code: bool
 ) -> tuple[dict[str, Any], bytes]:
     """What the confined child says, and the bytes after it. Raises BundleRefused."""

@@ -23,7 +23,9 @@ from radir_pacs.types import ImageKind, View
 
 from .appearance import Appearance, reduced
 from .bands import Bands
-from .config import NetworkConfig, StemConfig
+from .config import NetworkConfig, ProgramConfig, StemConfig
+from .positions import grid_coordinates, sine_positions
+from .program import ProgramStem
 from .tokenizer import PAD
 
 GLOBAL_REGION = "chest"
@@ -38,28 +40,6 @@ def view_index(kind: ImageKind, view: View | None) -> int:
     if kind is ImageKind.CT:
         return VIEWS.index("ct")
     return VIEWS.index("lateral" if view is View.LATERAL else "frontal")
-
-
-def sine_positions(coordinates: Tensor, width: int) -> Tensor:
-    """Fixed sine and cosine codes [n, width] of coordinates [n, axes] in [0, 1]; what does not divide stays zero."""
-    axes = coordinates.shape[1]
-    steps = width // (2 * axes)
-    frequencies = math.pi * torch.logspace(0, 6, steps, base=2.0)
-    angles = coordinates[:, :, None] * frequencies
-    code = torch.cat([angles.sin(), angles.cos()], dim=2).flatten(1)
-    return functional.pad(code, (0, width - code.shape[1]))
-
-
-def grid_coordinates(grid: tuple[int, ...]) -> Tensor:
-    """Centres [tokens, 3] of a grid of tokens as (height from the feet, depth, right to left), in [0, 1].
-
-    A radiograph lies in the coronal plane of the same space (its first row is the head), so that what the shared
-    blocks learn of height and side on one kind of image holds on the other.
-    """
-    axes = [(torch.arange(n, dtype=torch.float32) + 0.5) / n for n in grid]
-    if len(grid) == 2:
-        axes = [axes[0].flip(0), torch.tensor([0.5]), axes[1]]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
 class ResidualStage(nn.Module):
@@ -329,7 +309,8 @@ class Output:
 class RadirNetwork(nn.Module):
     """``regions`` and ``findings`` name the rows of the head's statistics and the columns of the severity head.
 
-    ``text`` takes the place of our own text encoder (``local_text``).
+    ``text`` takes the place of our own text encoder (``local_text``); ``program`` is the ONNX file of a configuration
+    that has one in place of a stem (``program``).
     """
 
     def __init__(
@@ -340,11 +321,17 @@ class RadirNetwork(nn.Module):
         regions: Sequence[str],
         findings: Sequence[str],
         text: nn.Module | None = None,
+        program: bytes = b"",
     ) -> None:
         super().__init__()
         self.config, self.regions, self.findings = config, tuple(regions), tuple(findings)
         width = config.width
-        self.stems = nn.ModuleDict({kind.value: Stem(stem, width) for kind, stem in config.stems.items()})
+        self.stems = nn.ModuleDict(
+            {
+                kind.value: ProgramStem(stem, width, program) if isinstance(stem, ProgramConfig) else Stem(stem, width)
+                for kind, stem in config.stems.items()
+            }
+        )
         self.view = nn.Embedding(len(VIEWS), width)
         nn.init.normal_(self.view.weight, std=0.02)
         self.planes = CoronalPlanes(config) if config.plane_blocks else None
@@ -363,17 +350,30 @@ class RadirNetwork(nn.Module):
         self.appearance = Appearance(config.appearance, self.regions) if config.appearance else None
 
     def image_tokens(self, images: Tensor, views: Tensor, kind: ImageKind) -> Tensor:
-        """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width]."""
+        """Images [batch, 1, *shape] seen as ``views`` [batch] (``view_index``) to tokens [batch, tokens, width].
+
+        A network that reads a program takes that one's features of the images as well (``ProgramStem``)."""
         stem = self.stems[kind.value]
         if self.appearance is not None:
             images = reduced(images, self.config.stems[kind].shape)
-        x, positions = stem(images) + self.view(views)[:, None], stem.positions
+        seen = stem(images, views) if isinstance(stem, ProgramStem) else stem(images)
+        x, positions = seen + self.view(views)[:, None], stem.positions
         if self.planes is not None:
             x, positions = self.planes(x, stem.grid), stem.plane_positions
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.memory_norm(x) + positions  # added again: a region's name first looks for a place
         return tokens
+
+    @property
+    def program(self) -> ProgramStem | None:
+        """The program from elsewhere whose features it reads, where there is one."""
+        return next((stem for stem in self.stems.values() if isinstance(stem, ProgramStem)), None)
+
+    def use_threads(self, threads: int) -> None:
+        """How many threads such a program uses; torch's own are the whole process's."""
+        if self.program is not None:
+            self.program.file.use_threads(threads)
 
     def decode(self, tokens: Tensor, queries: Tensor) -> Tensor:
         """Query vectors [q, width] (from ``text``) asked of each image: features [batch, q, width]."""

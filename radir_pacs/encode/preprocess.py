@@ -19,7 +19,7 @@ from radir_pacs.errors import Quarantined
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import F32, ImageKind, Volume
 
-from .config import NetworkConfig
+from .config import NetworkConfig, ProgramConfig
 
 CT_SPACING_MM = {"tiny": (6.0, 6.0, 6.0), "small": (3.0, 3.0, 3.0), "base": (1.5, 0.75, 0.75)}
 LUNG_HU = (-950.0, -600.0)
@@ -52,7 +52,9 @@ class Preprocessing:
     @classmethod
     def of(cls, config: NetworkConfig, kind: ImageKind) -> Preprocessing:
         """What the named configuration expects of an image."""
-        shape = config.input_shape(kind)
+        shape, stem = config.input_shape(kind), config.stems[kind]
+        if isinstance(stem, ProgramConfig):
+            return cls(kind=kind, shape=shape, spacing_mm=stem.spacing_mm, clip=stem.clip, repeats=stem.repeats)
         if kind is ImageKind.CXR:
             return cls(kind=kind, shape=shape, clip=(0.5, 99.5), repeats=config.appearance is not None)
         return cls(kind=kind, shape=shape, spacing_mm=CT_SPACING_MM[config.name], clip=(-1000.0, 1000.0))

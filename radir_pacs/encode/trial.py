@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from radir_pacs.errors import BundleRefused
 
 from .bundle import golden_image
 from .external import LEAST_LENGTH, ExternalConfig, ExternalNetwork
+from .onnx_file import OnnxFile
 
 MOST_RESTLESS = 1e-4  # between two answers to one image, as unit vectors: threads may add in another order
 LEAST_APART = 1e-5  # between the answers to two images
 TIMED_RUNS = 3
+MOST_FEATURE = 3e4  # they are kept in half precision, which ends at 65,504
 
 
 def measure(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,13 +44,41 @@ def measure(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
         raise BundleRefused("the model answers one image twice differently: export it in evaluation mode")
     if max(float(np.abs(_unit(out) - _unit(outs[0])).max()) for out in outs[1:]) < LEAST_APART:
         raise BundleRefused("the model answers every image alike: the export does not use its input")
-    seconds = min(_seconds(network, image, view) for image in images[:TIMED_RUNS])
-    if seconds > task["slowest_s"]:
+    return {"dim": dim, "seconds_per_image": _pace(network.raw, images, view, task["slowest_s"])}
+
+
+def measure_features(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``measure``, of a file that answers features [1, places, channels]; ``task`` has ``places`` in place of
+    regions."""
+    shape, view = tuple(task["shape"]), int(task["view"])
+    file = OnnxFile(content, shape)
+    images = _images(shape)
+    outs = [file.run(image, view) for image in images]
+    for out in outs:
+        if out.shape != outs[0].shape or out.ndim != 3 or out.shape[:2] != (1, int(task["places"])):
+            raise BundleRefused(f"the model answers {list(out.shape)} after {list(outs[0].shape)}: fix its output")
+        if not np.isfinite(out).all():
+            raise BundleRefused("the model answers NaN or infinity to an ordinary image: look at its normalisation")
+        if float(np.abs(out).max()) > MOST_FEATURE:
+            raise BundleRefused(f"the model answers features above {MOST_FEATURE:g}: normalise them in its graph")
+    largest = max(max(float(np.abs(out).max()) for out in outs), 1e-12)
+    if float(np.abs(file.run(images[0], view) - outs[0]).max()) > MOST_RESTLESS * largest:
+        raise BundleRefused("the model answers one image twice differently: export it in evaluation mode")
+    if max(float(np.abs(out - outs[0]).max()) for out in outs[1:]) < LEAST_APART * largest:
+        raise BundleRefused("the model answers every image alike: the export does not use its input")
+    seconds = _pace(file.run, images, view, task["slowest_s"])
+    return {"channels": int(outs[0].shape[2]), "seconds_per_image": seconds}
+
+
+def _pace(run: Callable[[Any, int], Any], images: list[Any], view: int, slowest_s: float) -> float:
+    """Seconds that an image takes. Raises BundleRefused for more than ``slowest_s``."""
+    seconds = min(_seconds(run, image, view) for image in images[:TIMED_RUNS])
+    if seconds > slowest_s:
         raise BundleRefused(
-            f"the model takes {seconds:.2f} s an image, more than {task['slowest_s']:g} s: export a smaller one, or "
+            f"the model takes {seconds:.2f} s an image, more than {slowest_s:g} s: export a smaller one, or "
             "allow more with --slowest-s"
         )
-    return {"dim": dim, "seconds_per_image": round(seconds, 6)}
+    return round(seconds, 6)
 
 
 def _images(shape: tuple[int, ...]) -> list[Any]:
@@ -74,7 +104,7 @@ def _unit(out: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return unit
 
 
-def _seconds(network: ExternalNetwork, image: Any, view: int) -> float:
+def _seconds(run: Callable[[Any, int], Any], image: Any, view: int) -> float:
     start = time.perf_counter()
-    network.raw(image, view)
+    run(image, view)
     return time.perf_counter() - start

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from radir_pacs import durable
-from radir_pacs.encode.folder import CARD, MANIFEST, read_files, read_manifest, weights_name
+from radir_pacs.encode.folder import CARD, MANIFEST, binaries, read_files, read_manifest
 from radir_pacs.errors import BundleRefused
 
 
@@ -43,7 +43,7 @@ def copy_bundle(source: Path, home: Path, model_id: str) -> Path:
     partial = target.with_name(f".{model_id}.{secrets.token_hex(4)}.partial")
     partial.mkdir()
     try:
-        for name in (weights_name(read_manifest(source)), MANIFEST, CARD):
+        for name in (*binaries(read_manifest(source)), MANIFEST, CARD):
             if name == CARD and not (source / CARD).is_file():
                 continue
             shutil.copyfile(source / name, partial / name)

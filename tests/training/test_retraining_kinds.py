@@ -11,6 +11,7 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.encode import Bundle
+from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokens import encoder_id
 from radir_pacs.models import Registry
 from radir_pacs.storage import open_blobs
@@ -23,6 +24,7 @@ from radir_training.retraining.plan import Plan
 from radir_training.retraining.steps import STEPS
 
 from .retraining_material import PLAN, begin, fill_archive, toy_champion, toy_ct_set, toy_set
+from .test_train_backbone import bundle_of_a_map
 
 STUDIES = 200
 TOLD = PLAN.as_json() | {"pictures": False}
@@ -83,3 +85,21 @@ def test_the_head_of_a_ct_model_is_retrained_by_the_command(
     assert made.kind is ImageKind.CT and encoder_id(made) == encoder_id(champion)
     serving = catalogue.models.serving(ImageKind.CT)
     assert serving is not None and serving.model_id == champion.model_id
+
+
+def test_a_head_over_features_of_a_program_from_elsewhere_is_retrained(
+    archive: Settings, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    folder = bundle_of_a_map(tmp_path, studies=64, epochs=1)
+    Registry(catalogue, archive).adopt([folder])
+    champion, data = Bundle.load(folder), toy_set(STUDIES, 2)
+    fill_archive(catalogue, champion, data, data.reports)
+    plan = Plan.from_json(TOLD | {"recipe": TOLD["recipe"] | {"epochs": 2}})
+    number = begin(catalogue, plan)
+    assert Pipeline(catalogue, archive, number, worker="test").work() == "DONE"
+    made = Bundle.load(run_folder(archive, number) / files.CHALLENGER)
+    assert made.model_id != champion.model_id and encoder_id(made) == encoder_id(champion), "tokens stay what they are"
+    assert isinstance(made.network, RadirNetwork) and made.network.program is not None
+    told = files.read(run_folder(archive, number) / files.EVIDENCE)
+    assert told["impact_assessment"]["examination"]["overall"]["queries"] > 0

@@ -16,8 +16,8 @@ from radir_pacs.encode.network import (
     RadirNetwork,
     RegionHead,
     ResidualStage,
-    grid_coordinates,
 )
+from radir_pacs.encode.positions import grid_coordinates
 from radir_pacs.encode.preprocess import area_weights, preprocess
 from radir_pacs.encode.tokenizer import PAD, SPECIAL, UNKNOWN, Tokenizer
 from radir_pacs.errors import BadInput, Quarantined

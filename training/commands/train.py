@@ -9,11 +9,13 @@ import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
+
+from . import dense_backbone as backbone
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +58,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="folder of a BERT-family model to use in place of our text encoder",
     )
+    backbone.register(parser)
     add("--epochs", type=int, metavar="N", help="passes over the data (default: the recipe's)")
     add(
         "--augment",
@@ -154,6 +157,7 @@ def _check(args: argparse.Namespace) -> None:
             raise BadInput(f"{name} must be a number of minutes")
     if args.learning_rate is not None and not 0 < args.learning_rate < 1:
         raise BadInput("--learning-rate must lie between 0 and 1")
+    backbone.check(args)
     if args.start is not None and args.text_model is not None:
         raise BadInput("a bundle that --start continues keeps its text encoder: --text-model is for a new network")
 
@@ -194,7 +198,12 @@ def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
             raise BadInput(f"{start.model_id} encodes {start.kind}, not {args.kind.upper()}")
     elif args.recipe in PLAIN_HEAD:
         config = replace(config, centred_head=False)
-    out = args.out
+    out, program = args.out, None
+    told: dict[str, Any] = {}
+    if args.backbone is not None:
+        program, told = backbone.opened(args)
+        config = backbone.reading(program, config, args)
+    recipe = backbone.unvaried(recipe, config, args)
     return TrainingRequest(
         kind=ImageKind(args.kind.upper()),
         config=config,
@@ -209,6 +218,8 @@ def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
         device=device,
         checkpoints=Checkpoints(args.work or out / ".checkpoint", every_s=60 * args.checkpoint_minutes),
         curves=args.curves or out.with_name(out.name + ".curves"),
+        program=b"" if program is None else program.content,
+        program_told=told,
     )
 
 

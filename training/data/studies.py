@@ -26,9 +26,9 @@ class StudySet:
 
     images: float16 [n, 1, *shape], preprocessed. views: int64 [n], rows of the modality embedding. patients: int64
     [n]. reports: the text of each, "" where there is none. said: the statements of the report; true: the true findings,
-    known for synthetic patients only. encoded: images are image tokens [n, tokens, width] of a frozen
-    encoder. names: the patient of each image as the folder names them, which may identify somebody and stays in memory;
-    empty for synthetic patients.
+    known for synthetic patients only. encoded: images are image tokens [n, tokens, width] of a frozen encoder.
+    features: images are features [n, places, channels] of a program from elsewhere. names: the patient of each image as
+    the folder names them, which may identify somebody and stays in memory; empty for synthetic patients.
     """
 
     kind: ImageKind
@@ -40,6 +40,7 @@ class StudySet:
     true: tuple[Said, ...] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
     encoded: bool = False
+    features: bool = False
 
     def __len__(self) -> int:
         return len(self.images)

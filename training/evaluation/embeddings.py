@@ -94,7 +94,7 @@ def check_fits(bundle: Bundle, data: StudySet) -> None:
     """Raise BadInput where these images do not fit the bundle."""
     if data.kind is not bundle.kind:
         raise BadInput(f"{bundle.model_id} encodes {bundle.kind}, not {data.kind}")
-    if data.encoded:
+    if data.encoded or data.features:
         return  # whose tokens they are is for the caller to know: nothing in them tells
     if data.images.shape[2:] != bundle.preprocessing.shape:
         raise BadInput(f"{bundle.model_id} takes images of {bundle.preprocessing.shape}, these have another shape")

@@ -17,6 +17,7 @@ from radir_pacs.encode.tokenizer import TextTokenizer, Tokenizer
 from radir_pacs.errors import BadInput
 from radir_pacs.types import Region
 
+from ..data.program_features import spread
 from ..data.statements import Said, common_concepts, model_regions, stand_ins
 from ..data.studies import StudySet
 from .training_set import phrase
@@ -38,8 +39,11 @@ def initial_model(
     start: Bundle | None,
     text_model: Path | None,
     withheld: Collection[str] = (),
+    program: bytes = b"",
 ) -> InitialModel:
     """A new network for ``data``, or a copy of the one in ``start``. Raises BadInput.
+
+    ``program``: the ONNX file whose features the data hold, where the configuration has one in place of a stem.
 
     ``withheld``: regions without a row and concepts without a column in the network, so that no name, phrase or label
     teaches them; regions below that would take on their labels are withheld too. A finding at a withheld region still
@@ -67,7 +71,10 @@ def initial_model(
         regions=[region.key for region in regions],
         findings=concepts,
         text=text,
+        program=program,
     )
+    if network.program is not None and data.features:
+        network.program.measure(*spread(data))
     return InitialModel(network, tokenizer, regions)
 
 

@@ -66,17 +66,19 @@ def train(
     tell: Callable[[Step], None] = lambda step: None,
     look: Callable[[int, Bundle], None] | None = None,
     judgements: Judgements | None = None,
+    program: bytes = b"",
     clock: Callable[[], float] = time.monotonic,
 ) -> Bundle:
     """A bundle, not yet saved or measured; ``start`` is a bundle to train further (fine-tuning on local reports),
     itself not changed; ``judgements`` are readers' of pairs of rows of the data; ``text_model`` the folder of a
-    BERT-family model to use in place of our own text encoder.
+    BERT-family model to use in place of our own text encoder; ``program`` the ONNX file of a configuration that has one
+    in place of a stem, whose features the data then hold.
 
     ``begin`` gets the training before its first step, ``look`` the network after each epoch. Where ``checkpoints`` hold
     a checkpoint, training resumes from it. Raises BadInput where there is nothing to learn or the checkpoint belongs to
     another training, or where it diverges.
     """
-    training = Training(config, data, recipe, start, text_model, device, ranks, clock, judgements)
+    training = Training(config, data, recipe, start, text_model, device, ranks, clock, judgements, program)
     if checkpoints is not None:
         checkpoints.resume(training)
         if not ranks.all_have(training.number):  # this also keeps any process from overwriting what another still reads
@@ -106,6 +108,7 @@ class Training:
         ranks: Ranks = Ranks(),  # noqa: B008  frozen
         clock: Callable[[], float] = time.monotonic,
         judgements: Judgements | None = None,
+        program: bytes = b"",
     ) -> None:
         check_usable(data)
         if len(data) < recipe.batch:
@@ -115,7 +118,7 @@ class Training:
         self.config = config if start is None else start.network.config
         self.data, self.recipe, self.device, self.ranks = data, recipe, device, ranks
         torch.manual_seed(recipe.seed)
-        initial = initial_model(config, data, start, text_model, recipe.withheld)
+        initial = initial_model(config, data, start, text_model, recipe.withheld, program)
         self.network, self.tokenizer = initial.network.to(device), initial.tokenizer
         if data.encoded:  # the tokens stay what they are: so does what made them
             self._freeze(IMAGE_ENCODER)
@@ -135,7 +138,8 @@ class Training:
         )
         self.optimizer = Optimizer(self.network, recipe.weight_decay, muon=recipe.muon)
         self.average = EMA(self.network, recipe.average) if recipe.average else None
-        self.augmentation = Augmentation(data.images.shape[2:]) if recipe.augment and not data.encoded else None
+        augment = recipe.augment and not (data.encoded or data.features)
+        self.augmentation = Augmentation(data.images.shape[2:]) if augment else None
         self.sampler = BatchSampler(len(data), recipe.batch, recipe.seed)
         dim = self.network.config.embedding_dim
         self.lists = TopLists(self.training_set, dim) if recipe.hard_negatives else None

@@ -20,6 +20,7 @@ from ..data.studies import LOCAL, StudySet
 from ..learning.checkpoints import Checkpoints
 from ..learning.recipe import OURS, Recipe
 from ..learning.train import Step, Training, measured, train
+from ..runs.session import PROGRAM
 from .losses import Losses
 from .material import Material
 from .plan import Plan
@@ -105,7 +106,7 @@ def challenger(
 
 
 def _provenance(data: StudySet, champion: Bundle, plan: Plan, run_id: int, plan_sha256: str) -> dict[str, object]:
-    earlier = champion.training.get(KNOWN_PATIENTS)
+    earlier, program = champion.training.get(KNOWN_PATIENTS), champion.training.get(PROGRAM)
     known = [*(earlier if isinstance(earlier, list) else []), KnownPatients.of(data.names).as_json()]
     return {
         "source": LOCAL,
@@ -117,4 +118,5 @@ def _provenance(data: StudySet, champion: Bundle, plan: Plan, run_id: int, plan_
         "run": run_id,
         "plan_sha256": plan_sha256,
         KNOWN_PATIENTS: known,
+        **({} if program is None else {PROGRAM: program}),
     }

@@ -21,9 +21,11 @@ MOST = 800  # patients: more are worth more in training, since an interval narro
 
 
 class HeldOut:
-    """``conditional``: False uses one vector per image, whichever region is queried."""
+    """``conditional``: False uses one vector per image, whichever region is queried. ``pictures``: the images of
+    ``data`` for the pixel baseline, where that holds features of them."""
 
-    def __init__(self, data: StudySet, *, conditional: bool, seed: int) -> None:
+    def __init__(self, data: StudySet, *, conditional: bool, seed: int, pictures: StudySet | None = None) -> None:
+        self.pictures = pictures or data
         self.data, self.conditional, self.seed = data, conditional, seed
         self._relevance: dict[str, Relevance] = {}
 
@@ -34,7 +36,7 @@ class HeldOut:
     def metrics(self, bundle: Bundle) -> dict[str, Any]:
         """For the manifest: the network beside the pixel baseline, judged by the reports and, where known, by the
         truth."""
-        keys, found, plain = _keys(bundle), self._encoded(bundle), pixels(self.data)
+        keys, found, plain = _keys(bundle), self._encoded(bundle), pixels(self.pictures)
         mined = self._judged(found, keys, "mined", self.data.said)
         metrics = {
             "measured_on": {"patients": len(np.unique(self.data.patients)), "images": len(self.data)},

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,27 @@ from rich.table import Table
 
 from radir_pacs.cli.output import progress
 from radir_pacs.encode import Bundle, NetworkConfig
+from radir_pacs.encode.config import ProgramConfig
+from radir_pacs.encode.network import RadirNetwork
+from radir_pacs.encode.program import ProgramStem
+from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
 from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.phantom_set import phantom_set
+from ..data.program_features import feature_bytes, with_features
 from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
 from ..evaluation.regions import LEAST_QUERIES
 from ..learning.batch_sharding import Ranks
 from ..learning.checkpoints import Checkpoints
 from ..learning.curves import Curves
-from ..learning.memory import check_memory
+from ..learning.memory import GB, check_memory, free_bytes
 from ..learning.recipe import Recipe
 from ..learning.train import Step, Training, measured, train
 from .held_out import MOST, HeldOut, split
 
+PROGRAM = "program"  # of what a manifest says of its training
 StartBar = Callable[[str, float], Callable[[float, str], None]]
 
 
@@ -50,6 +57,8 @@ class TrainingRequest:
     device: torch.device
     checkpoints: Checkpoints
     curves: Path
+    program: bytes = b""  # in place of the stem of the configuration
+    program_told: Mapping[str, Any] = field(default_factory=dict)  # what the card says of it
 
 
 def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
@@ -62,13 +71,15 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
         if not ranks.first:
             ranks.wait()  # the first process fills the cache
         data = _studies(request, start_bar, console)
-        if ranks.first:
-            ranks.wait()
         check_usable(data)
-        training, apart = split(data, request.recipe.seed)
+        training, pictures = split(data, request.recipe.seed)
         names = training.names
         del data  # 12,000 CT take 4.7 GB, and both parts are copies
-        held_out = HeldOut(apart, conditional=request.recipe.conditional, seed=request.recipe.seed)
+        training, apart = _as_features(request, (training, pictures), start_bar)
+        if ranks.first:
+            ranks.wait()
+        conditional, seed = request.recipe.conditional, request.recipe.seed
+        held_out = HeldOut(apart, conditional=conditional, seed=seed, pictures=pictures)
         advance = start_bar("training", 1.0)
         curves: list[Curves] = []
 
@@ -111,6 +122,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
             device=request.device,
             ranks=ranks,
             checkpoints=request.checkpoints,
+            program=request.program,
             begin=begin,
             tell=tell,
             look=look if ranks.first else None,
@@ -150,34 +162,66 @@ def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) ->
     )
 
 
+def _as_features(
+    request: TrainingRequest, parts: tuple[StudySet, StudySet], start_bar: StartBar
+) -> tuple[StudySet, StudySet]:
+    """(training, held-out) as features of the program that the network reads, or as they are. Raises BadInput."""
+    began = None if request.start is None else request.start.network
+    stem = began.program if isinstance(began, RadirNetwork) else None
+    own = request.config.stems[request.kind]
+    if stem is None and isinstance(own, ProgramConfig):
+        stem = ProgramStem(own, request.config.width, request.program)
+    if stem is None:
+        return parts
+    training, apart = parts
+    images = len(training) + len(apart)
+    needed, free = images * feature_bytes(stem.config), free_bytes(torch.device("cpu"))
+    left = shutil.disk_usage(request.cache).free
+    if needed > min(free, left):
+        raise BadInput(
+            f"the features of {images} images take {needed / GB:.2f} GB of memory and of disk, where {free / GB:.2f} "
+            f"and {left / GB:.2f} GB are free: export the program with fewer places (a mean over neighbours at its end)"
+        )
+    advance = start_bar("features of the backbone", images)
+    found = with_features(training, stem, request.cache, lambda done: advance(done, ""))
+    return found, with_features(apart, stem, request.cache, lambda done: advance(len(training) + done, ""))
+
+
 def _provenance(request: TrainingRequest, names: Sequence[str]) -> dict[str, Any]:
     """What the model card says of the data. ``source``, ``drawn`` and ``known_patients`` (of this training and of those
     it continues) are for programs, ``data`` is for people; a folder's name could be a hospital's, so it is not written
     down."""
     went_on: dict[str, Any] = {}
     known: list[Any] = []
+    told = dict(request.program_told)
     if request.start is not None:
         went_on["began_with"] = request.start.model_id
+        earlier_told = request.start.training.get(PROGRAM)
+        told = dict(earlier_told) if isinstance(earlier_told, Mapping) else told
         earlier = request.start.training.get(KNOWN_PATIENTS)
         known += earlier if isinstance(earlier, list) else []
     if names:
         known.append(KnownPatients.of(names).as_json())
     if known:
         went_on[KNOWN_PATIENTS] = known
+    licence = ""
+    if told:
+        went_on[PROGRAM] = told
+        licence = f"; the program that it reads has a licence of its own: {told.get('licence', 'not stated')}"
     if request.folder is None:
         return {
             "source": SYNTHETIC,
             "drawn": request.patients,
             "data": f"synthetic patients (radir phantom), {request.patients} of seed {request.recipe.seed},"
             f" a fifth, at most {MOST}, held out",
-            "licence": "Apache-2.0; no image or report of a real person",
+            "licence": "Apache-2.0; no image or report of a real person" + licence,
             "intended_use": "trying the software; not fit for clinical use",
             **went_on,
         }
     return {
         "source": LOCAL,
         "data": f"a local folder of images and reports, a fifth of its patients, at most {MOST}, held out",
-        "licence": "that of the local data; to be stated before the bundle is given away",
+        "licence": "that of the local data; to be stated before the bundle is given away" + licence,
         "intended_use": "finding similar cases where it was trained; not fit for diagnosis",
         **went_on,
     }

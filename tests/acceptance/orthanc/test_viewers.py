@@ -37,8 +37,12 @@ def asked() -> list[str]:
 
 
 @pytest.fixture
-def page(house: House, browser: Browser, asked: list[str]) -> Iterator[Page]:
-    """A page that asks Orthanc alone, breaks no policy, and in which no script fails."""
+def page(house: House, request: pytest.FixtureRequest, asked: list[str]) -> Iterator[Page]:
+    """A page that asks Orthanc alone, breaks no policy, and in which no script fails.
+
+    The browser starts after the house, so that it is in its network.
+    """
+    browser: Browser = request.getfixturevalue("browser")
     context = browser.new_context(viewport={"width": 1500, "height": 900}, locale="en-GB", reduced_motion="reduce")
     context.set_default_timeout(45_000)
     context.add_init_script(_WATCH)
