@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage audit docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration test-viewer services clean
+.PHONY: help demo test coverage audit docs reference lint lint-viewer typecheck typecheck-product typecheck-tests unit integration machines test-viewer services clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
@@ -42,7 +42,11 @@ integration: .venv/installed-test  ## the tests with real services
 	@$(BIN)/python -m pytest -q tests/integration tests/acceptance tests/fault
 
 test-viewer: services lint-viewer .venv/installed-test  ## the sidebar in Chromium: alone, in OHIF and in Orthanc (screenshots in build/viewer)
-	@$(BIN)/python -m pytest -q tests/viewer tests/acceptance/test_orthanc_explorer.py tests/acceptance/test_orthanc_plugin.py
+	@$(BIN)/python -m pytest -q tests/viewer tests/acceptance/orthanc
+
+machines: services .venv/installed-test  ## one installation on three machines (needs root, half an hour): each machine and link fails under load, then the acceptance tests
+	@$(BIN)/python -m benchmarks.speed.three_machines --out build/machines
+	@RADIR_TEST_MACHINES=3 $(BIN)/python -m pytest -v -rs tests/acceptance
 
 reference: .venv/installed  ## write docs/reference from the code
 	@$(BIN)/python docs/make_reference.py

@@ -48,7 +48,7 @@ def settings_page() -> str:
         "number or a folder counts as not set. A wrong value stops the start with a message that names it.",
         "`RADIR_CONFIG` names the file as `--config` does. `api_tokens`, `s3_secret_access_key`, `pull_authorization`,",
         "and `database_url` and `broker_url` with a password, are refused as flags: `--NAME-file FILE` (as",
-        "`--api-tokens-file`) names a file that holds the value.",
+        "`--api-tokens-file`) or `RADIR_NAME_FILE` in the environment names a file that holds the value.",
         "",
         "| flag | environment | default | meaning |",
         "|---|---|---|---|",

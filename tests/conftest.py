@@ -10,12 +10,13 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
+from xdist.scheduler import LoadFileScheduling
 
 from radir_pacs.catalogue import Catalogue, embedded
 from radir_pacs.catalogue.migrate import migrate
@@ -36,6 +37,7 @@ _ports = itertools.count()
 _ROOM = 2 << 30
 _FIRST_PORT, _PORTS_PER_PROCESS = 10_000, 2_000
 hypothesis.settings.register_profile("quick", max_examples=20)  # of `make unit`; see tests.examples
+_TOGETHER = ("tests/acceptance/orthanc/",)
 _WITH_SERVICES = frozenset({"integration", "acceptance", "fault", "viewer"})
 
 
@@ -123,6 +125,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _WITH_SERVICES.intersection(item.path.relative_to(Path(__file__).parent).parts[:1]):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+class _Together(LoadFileScheduling):
+    """Files go to processes whole, and some folders too: what their conftest.py starts serves all of their files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return _Together(config, log)
 
 
 @pytest.fixture(scope="session")

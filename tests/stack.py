@@ -112,6 +112,15 @@ class Stack:
         return False
 
 
+def here() -> str:
+    """Where every machine of the stack that is started next reaches what the test serves."""
+    if os.environ.get(MACHINES) != "3":
+        return "127.0.0.1"
+    from tests.machines.installation import front_address
+
+    return front_address()
+
+
 @contextmanager
 def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
     """`radir up`, answering; stopped by SIGTERM at the end, which must end it in order.
@@ -124,6 +133,13 @@ def running_stack(home: Path, **settings: str) -> Iterator[Stack]:
         with running_on_three(**settings) as elsewhere:
             yield elsewhere
         return
+    with running_alone(home, **settings) as stack:
+        yield stack
+
+
+@contextmanager
+def running_alone(home: Path, **settings: str) -> Iterator[Stack]:
+    """As `running_stack`, on one machine whatever the environment says."""
     listener_port, web_port = free_port(), free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RADIR_")} | {
         "RADIR_HOME": str(home),

@@ -129,10 +129,12 @@ class EncodeStudies:
         self._beside_image_s = 0.0  # that an image of the last such batch took
         self._beside_model: str | None = None  # whose batch that thread has in hand
         self._stopping = threading.Event()
+        self._released: list[Job] = []  # which the catalogue does not know yet
 
     def run(self, job_id: int = 0) -> None:
         """Encode until no job is left, or until ``stop``. What goes wrong stands in the job rows; nothing is raised."""
         try:
+            self._release()
             while self._step():
                 pass
         except StorageFailed as error:  # leases run out and the relay asks again
@@ -250,8 +252,7 @@ class EncodeStudies:
 
     def _rest_s(self) -> float:
         """How long to wait for a better batch: not at all for a full one, an urgent one, or when nothing is read."""
-        ready = self._takeable()
-        if not ready:
+        if not (ready := self._takeable()):
             return LOOK_S
         (urgency, _), _, study, first = ready[0]
         reading = any(study.left == 0 and not study.saving for study in self._held)
@@ -269,8 +270,7 @@ class EncodeStudies:
 
     def _take_batch(self) -> list[_Image]:
         """The first image that may be taken, and those that may go with it: for its model and as urgent."""
-        ready = self._takeable()
-        if not ready:
+        if not (ready := self._takeable()):
             return []
         (urgency, _), _, study, first = ready[0]
         model_id = study.models[first.kind]
@@ -347,7 +347,7 @@ class EncodeStudies:
                 act()
         except LeaseLost:
             log.warning("lease lost", extra=extra)
-        except StorageFailed as error:  # the lease runs out and the relay asks again
+        except StorageFailed as error:  # it counts as an attempt, lest one that cannot be saved is tried for ever
             log.error("the catalogue is away", extra=extra | {"error": str(error)})
         except Exception:  # the edge of the thread
             log.exception("a result could not be saved", extra=extra)
@@ -367,6 +367,12 @@ class EncodeStudies:
             self._held.discard(study)
             self._changed.notify()
 
+    def _release(self) -> None:
+        """Raises StorageFailed; it is tried again then, and is no attempt unless somebody takes it before."""
+        if self._released:
+            self._catalogue.jobs.release(self._released)
+            self._released = []
+
     def _give_back(self) -> None:
         """Leave nothing held: results on their way are saved, everything else is for the next worker."""
         with self._changed:
@@ -377,11 +383,11 @@ class EncodeStudies:
             self._ready.clear()
         for study in unused:
             self._leases.drop(study.job)
+            self._released.append(study.job)
         try:
-            if unused:
-                self._catalogue.jobs.release([study.job for study in unused])
+            self._release()
         except StorageFailed:  # their leases run out
-            log.error("jobs could not be given back", extra={"jobs": len(unused)})
+            log.error("jobs could not be given back", extra={"jobs": len(self._released)})
         with self._changed:
             while self._held:
                 self._changed.wait(LOOK_S)

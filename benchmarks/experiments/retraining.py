@@ -1,16 +1,16 @@
 """A retraining from its first report to a rollback, on the real processes, as an administrator does it.
 
     python -m benchmarks.experiments.retraining --hospital DIR --work DIR --curve DIR [--patients 300]
-        [--part fill,retrain,serve,page] [--also DIR] [--out docs/results]
+        [--part fill,retrain,full,serve,page] [--also DIR] [--out docs/results]
 
 DIR is what ``radir phantom --house other --kinds cxr`` wrote: another hospital than the starter's. Its parts, each of
 which goes on from the home folder in ``--work``:
 
 - fill: `radir up`; the images by C-STORE; the reports of one half of the patients as structured reports, of the other
   half by ``radir reports`` from a table.
-- retrain: ``radir retrain --depth head`` with the default plan.
+- retrain, full: ``radir retrain --depth head``, and ``--depth full``, with the default plan.
 - serve: a client asks all the time, while the challenger encodes the archive from image tokens and is promoted and
-  rolled back, and while another model encodes it from pixels (of `retraining_curve`, where it left one).
+  rolled back, and while another model encodes it from pixels: the challenger that passed its gates, or the first.
   Takes three minutes, on a machine that is quiet.
 - page: docs/results/retraining.md, with the figures of `retraining_curve`.
 """
@@ -46,7 +46,8 @@ from radir_pacs.encode import Bundle, default_bundles
 from radir_pacs.encode.tokens import PARTS as IMAGE_ENCODER
 from radir_pacs.types import ImageKind
 
-PARTS = ("fill", "retrain", "serve", "page")
+PARTS = ("fill", "retrain", "full", "serve", "page")
+DEPTHS = {"retrain": "head", "full": "full"}
 REGIONS = ("chest", "right_lung", "left_lung", "heart")
 KEY = bytes(range(32))  # of the installation: the same patients are held out whenever this is repeated
 ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
@@ -135,13 +136,13 @@ class Parts:
         }
         self.keep("fill", told | {"sent_s": sent_s, "indexed_s": settled_s, "tokens": kept})
 
-    def retrain(self) -> None:
+    def retrain(self, part: str = "retrain") -> None:
         plan = self.work / "plan.toml"
         plan.write_text("shadow = false\n")  # the part "serve" puts it into shadow, and measures that
         settings = self.settings
         with stack.radir_up(settings):
             began = time.monotonic()
-            told = radir(settings, "retrain", "--depth", "head", "--plan", str(plan), codes=(0, 1))
+            told = radir(settings, "retrain", "--depth", DEPTHS[part], "--plan", str(plan), codes=(0, 1))
             took_s = time.monotonic() - began
         evidence = (
             json.loads((Path(told["folder"]) / "evidence.json").read_text()) if told["passed"] is not None else {}
@@ -152,14 +153,22 @@ class Parts:
         }
         examination = evidence.get("impact_assessment", {}).get("examination")
         data = evidence.get("modification_protocol", {}).get("data")
-        self.keep("retrain", keep | {"seconds": took_s, "examination": examination, "data": data})
+        self.keep(part, keep | {"depth": DEPTHS[part], "seconds": took_s, "examination": examination, "data": data})
+
+    def full(self) -> None:
+        self.retrain("full")
+
+    def put_forward(self) -> dict[str, Any]:
+        """The run whose challenger is shown while it serves."""
+        runs: list[dict[str, Any]] = [self.figures[part] for part in DEPTHS if part in self.figures]
+        return next((run for run in runs if run["passed"]), runs[0])
 
     def serve(self) -> None:
         settings = self.settings
         uids = [row["study_uid"] for row in self.rows()]
-        run = self.figures["retrain"]
+        run = self.put_forward()
         model = run["challenger"]
-        told: dict[str, Any] = {}
+        told: dict[str, Any] = {"passed": run["passed"], "depth": run["depth"]}
         with stack.radir_up(settings), Catalogue.open(settings) as catalogue:
             wait(lambda: is_settled(settings, len(uids)))
             if not run["passed"]:  # it is shown all the same what a promotion does to a client
@@ -320,7 +329,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         curve = args.curve / "curve.json"
         also = json.loads((args.also / "story.json").read_text()) if args.also else None
         for story in (parts.figures, also or {}):
-            story.get("retrain", {}).pop("folder", None)  # of this machine
+            for part in DEPTHS:
+                story.get(part, {}).pop("folder", None)  # of this machine
         told = {
             "story": parts.figures,
             "also": also,

@@ -23,6 +23,7 @@ from radir_pacs.catalogue.disk import Away, Evictable
 from radir_pacs.catalogue.embedded import server_pid as embedded_pid
 from radir_pacs.catalogue.embedded import start as start_embedded
 from radir_pacs.catalogue.embedded import stop as stop_embedded
+from radir_pacs.catalogue.figures import SchemaVersions
 from radir_pacs.catalogue.incoming import (
     WITHDRAWN,
     Answered,
@@ -201,6 +202,7 @@ __all__ = [
     "Retried",
     "Rights",
     "ScannedVectors",
+    "SchemaVersions",
     "ServedPartition",
     "ShadowAnswer",
     "Snapshot",

@@ -106,6 +106,12 @@ class Database:
         """Replace the pool: a new one connects at once, the old one would wait longer and longer between attempts."""
         self._pool = self._make_pool()
 
+    def _forget(self, pool: ConnectionPool[Connection]) -> None:
+        """A later release migrated the database: what the pool's connections prepared is of before."""
+        if pool is self._pool:
+            self._renew_pool()
+            pool.close(timeout=0)
+
     def await_answer(self, within_s: float) -> bool:
         """Whether the database answers, within ``within_s``."""
         return self._watch.await_answer(within_s)
@@ -193,6 +199,8 @@ class Database:
             if self._watch.is_away:
                 raise DatabaseAway from error
             raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
+        except psycopg.errors.FeatureNotSupported as error:
+            raise StorageFailed("the database was migrated meanwhile: try again") from error
         except (psycopg.DataError, UnicodeEncodeError) as error:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error
 
@@ -205,8 +213,13 @@ class Database:
                 if tried and not _works(connection):  # the server was restarted: the pool replaces it
                     connection.close()
                     continue
-                with _ended(connection):
-                    yield connection
+                try:
+                    with _ended(connection):
+                        yield connection
+                except psycopg.errors.FeatureNotSupported:  # rows of a prepared statement have a column more now
+                    connection.close()
+                    self._forget(pool)
+                    raise
                 return
 
 

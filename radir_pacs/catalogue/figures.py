@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radir_pacs.catalogue.database import run
-from radir_pacs.catalogue.migrate import migrations
+from radir_pacs.catalogue.migrate import newest_schema
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.types import StudyState
 
@@ -29,6 +29,15 @@ class GenerationFigure:
     age_s: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class SchemaVersions:
+    """The newest migration that the database has, that a program must know for it, and that this one knows."""
+
+    there: int
+    needed: int
+    known: int
+
+
 class Figures(CataloguePart):
     def queues(self) -> tuple[OpenJobs, ...]:
         """Every queue that has ever had work, also one that is empty now."""
@@ -45,11 +54,12 @@ class Figures(CataloguePart):
         with self._database.transaction() as connection:
             return tuple(GenerationFigure(**row) for row in run(connection, "figures_of_generations"))
 
-    def schema(self) -> tuple[int, int]:
-        """The newest migration that the database has, and the newest that this program knows."""
+    def schema(self) -> SchemaVersions:
+        """What the database has and this program knows."""
         with self._database.transaction() as connection:
             row = run(connection, "schema_version").fetchone()
-        return int(row["version"] or 0) if row else 0, max(migrations())
+        assert row is not None
+        return SchemaVersions(there=row["version"], needed=row["needed"], known=newest_schema())
 
     def clock(self) -> float:
         """The database's time, in seconds since 1970."""

@@ -22,6 +22,7 @@ LONGEST_BACKOFF_S = 300.0
 KILLED_ATTEMPTS = 8  # about five minutes, in which a machine short of memory may recover; three attempts are too quick
 AWAY_ATTEMPTS = 20  # about an hour: a pull waits its turn among others
 SWEEP_LIMIT = 100
+KINDS = list(JobKind)  # those of a later release, which runs beside this one, are left to it
 ENCODES = "encodes on "  # how the heartbeat of a worker that encodes describes it, before its device
 
 
@@ -32,12 +33,13 @@ class Jobs(CataloguePart):
             return enqueue(connection, kind, key, max_attempts or self._settings.job_max_attempts)
 
     def claim(self, job_id: int, worker: str) -> Job | None:
-        """Lease a pending job for ``job_lease_s``; None when it is taken, ended or not yet due."""
+        """Lease a pending job for ``job_lease_s``; None when it is taken, ended, not yet due, or of a later release."""
         with self._database.transaction() as connection:
             row = run(
                 connection,
                 "claim",
                 id=job_id,
+                kinds=KINDS,
                 worker=worker,
                 lease_s=self._settings.job_lease_s,
                 longest_backoff_s=LONGEST_BACKOFF_S,
@@ -66,9 +68,13 @@ class Jobs(CataloguePart):
         return sorted(map(job_of, rows), key=lambda job: (job.urgency, job.id))
 
     def release(self, jobs: Sequence[Job]) -> None:
-        """Give leases back unused: no attempt is counted. Leases that were lost meanwhile stay with their holders."""
+        """Give leases back unused: no attempt is counted, nor where a lease ran out while its holder lived.
+
+        Leases that were lost meanwhile stay with their holders.
+        """
+        reason_codes = [job.reason_code for job in jobs]
         with self._database.transaction() as connection:
-            run(connection, "release", _leases(jobs))
+            run(connection, "release", _leases(jobs), reason_codes=reason_codes)
 
     def hurry(self, study_uid: str) -> bool:
         """Somebody waits for this study: it is encoded next. False when its job runs, or there is none."""
@@ -97,7 +103,7 @@ class Jobs(CataloguePart):
 
     def sweep(self) -> int:
         """Take jobs back from workers whose lease has run out; returns how many."""
-        lease = {"lease_s": self._settings.job_lease_s}
+        lease = {"lease_s": self._settings.job_lease_s, "kinds": KINDS}
         with self._database.transaction() as connection:
             expired = [job_of(row) for row in run(connection, "expired", lease, limit=SWEEP_LIMIT).fetchall()]
         swept = 0
@@ -150,9 +156,9 @@ class Jobs(CataloguePart):
             run(connection, "not_announced", ids=list(ids))
 
     def get(self, job_id: int) -> Job | None:
-        """A job as it stands, whoever holds it."""
+        """A job as it stands, whoever holds it; None: there is none, or this release does not know its kind."""
         with self._database.transaction() as connection:
-            row = run(connection, "job", id=job_id).fetchone()
+            row = run(connection, "job", id=job_id, kinds=KINDS).fetchone()
         return None if row is None else job_of(row)
 
     def progress(self, job_id: int) -> JobProgress:
@@ -176,12 +182,12 @@ class Jobs(CataloguePart):
     def failed(self, limit: int = 1000) -> tuple[FailedJob, ...]:
         """Jobs other than encode jobs that failed for good, newest first."""
         with self._database.transaction() as connection:
-            return tuple(map(failed_job_of, run(connection, "failed_jobs", limit=limit)))
+            return tuple(map(failed_job_of, run(connection, "failed_jobs", kinds=KINDS, limit=limit)))
 
     def retried(self, limit: int = 1000) -> tuple[FailedJob, ...]:
         """Jobs other than encode jobs that failed and are being tried again, newest first."""
         with self._database.transaction() as connection:
-            return tuple(map(failed_job_of, run(connection, "retried_jobs", limit=limit)))
+            return tuple(map(failed_job_of, run(connection, "retried_jobs", kinds=KINDS, limit=limit)))
 
     def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
         """Enqueue again what `failed` lists, or only the jobs with one reason code; returns how many."""

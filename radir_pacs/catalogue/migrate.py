@@ -2,6 +2,9 @@
 
 A new one takes the next number. Where several are written at a time, a database may already have applied the later one;
 the earlier one is applied all the same, since a database without it would not have the schema it claims to have.
+
+One that only adds may say in its first line which release goes on beside it (ADR 0050), by the newest migration that
+this one knows: ``-- works from: 48``. Programs of that release then run, and start, on the newer database.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ from importlib.resources import files
 import psycopg
 
 from radir_pacs.catalogue.names import folded
+from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.errors import StorageFailed
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
+_DECLARE = "UPDATE schema_version SET works_from = %s WHERE version = %s"
 _LOCK_TIMEOUT_MS = 3_600_000  # the longest another process may migrate: minutes for a million studies
 _FOLDED_NAMES = 14  # filled in here, since SQL folds only what the database's locale knows
+WORKS_FROM = re.compile(r"-- works from: (\d+)\n")
 _FILE = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -42,7 +48,7 @@ def newest_schema() -> int:
 def migrate(conninfo: str) -> int:
     """Bring the database to the newest version and return it. Other processes wait for the first.
 
-    Raises StorageFailed when the database is newer than this program, or cannot be reached.
+    Raises StorageFailed when the database is too new for this program, or cannot be reached.
     """
     known = migrations()
     newest = newest_schema()
@@ -51,10 +57,11 @@ def migrate(conninfo: str) -> int:
             connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
             connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
             applied = _applied(connection)
-            if max(applied, default=0) > newest:
+            if (needed := _needed(connection)) > newest:
                 raise StorageFailed(
-                    f"the database has version {max(applied)}, this program knows {newest}: there is no way back,"
-                    " update the program, or restore the backup of before (radir restore)"
+                    f"the database has version {max(applied)}, this program knows {newest}: it must know at least"
+                    f" {needed}. There is no way back, update the program, or restore the backup of before"
+                    " (radir restore)"
                 )
             for version, sql in known.items():
                 if version not in applied:
@@ -63,6 +70,8 @@ def migrate(conninfo: str) -> int:
                         if version == _FOLDED_NAMES:
                             _fold_names(connection)
                         connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
+                        if declared := WORKS_FROM.match(sql):
+                            connection.execute(_DECLARE, [int(declared[1]), version])
     except psycopg.OperationalError as error:
         raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
     return newest
@@ -79,6 +88,14 @@ def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     for column in ("patient_name", "referring_physician"):
         update = f"UPDATE study SET {column}_folded = fold.folded FROM fold WHERE fold.name = {column}"
         connection.execute(update.encode())
+
+
+def _needed(connection: psycopg.Connection[tuple[object, ...]]) -> int:
+    """The newest migration that a program must know to work with this database; 0 for an empty one."""
+    if not _applied(connection):
+        return 0
+    row = connection.execute(QUERIES["schema_version"]).fetchone()
+    return 0 if row is None else int(str(row[1]))
 
 
 def _applied(connection: psycopg.Connection[tuple[object, ...]]) -> frozenset[int]:

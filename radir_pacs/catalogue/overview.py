@@ -35,7 +35,7 @@ def overview(database: Database, scope: Scope) -> Overview:
                 count=row["n"],
                 oldest_s=row["oldest_s"],
             )
-            for row in run(connection, "count_jobs")
+            for row in run(connection, "count_jobs", kinds=list(JobKind))
         )
         refusals = run(connection, "count_refusals").fetchone()
         waiting = run(connection, "count_waiting_reports").fetchone()

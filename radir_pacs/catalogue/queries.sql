@@ -1558,7 +1558,7 @@ RETURNING id;
 -- Lease a pending job; the token fences every earlier holder.
 UPDATE job SET state = 'RUNNING', attempt = attempt + 1, token = nextval('job_token'), again = FALSE,
     lease_until = now() + make_interval(secs => %(lease_s)s::float8), worker = %(worker)s, changed_at = now()
-WHERE id = %(id)s AND state = 'PENDING'
+WHERE id = %(id)s AND state = 'PENDING' AND kind = ANY(%(kinds)s)
     AND (run_after <= now() OR run_after > now() + make_interval(secs => %(longest_backoff_s)s::float8))
 RETURNING id, kind, key, state, attempt, max_attempts, token, reason_code, urgency;
 
@@ -1603,11 +1603,15 @@ WHERE job.id = due.id AND CASE WHEN first.alone THEN %(holds_none)s AND due.id =
 RETURNING job.id, kind, key, state, attempt, max_attempts, token, reason_code, urgency;
 
 -- name: release
--- The holder has not begun these: they are as they were.
+-- The holder has not begun these: they are as they were, also where its lease ran out, if nobody has claimed them since.
 UPDATE job SET state = 'PENDING', attempt = CASE WHEN again THEN 0 ELSE greatest(attempt - 1, 0) END, again = FALSE,
+    token = nextval('job_token'), reason_code = mine.reason_code,
+    error = CASE WHEN state = 'PENDING' THEN NULL ELSE error END,
+    run_after = CASE WHEN state = 'PENDING' THEN now() ELSE run_after END,
     lease_until = NULL, rung_at = NULL, changed_at = now()
-FROM unnest(%(ids)s::bigint[], %(tokens)s::bigint[]) AS mine (id, token)
-WHERE job.id = mine.id AND job.token = mine.token AND state = 'RUNNING';
+FROM unnest(%(ids)s::bigint[], %(tokens)s::bigint[], %(reason_codes)s::text[]) AS mine (id, token, reason_code)
+WHERE job.id = mine.id AND job.token = mine.token
+    AND (state = 'RUNNING' OR (state = 'PENDING' AND job.reason_code = 'WORKER_KILLED'));
 
 -- name: heartbeat_all
 -- The holder is still working on all of these. One whose row is locked is being ended, or prolonged at the next beat.
@@ -1641,7 +1645,7 @@ RETURNING state;
 -- name: expired
 -- Jobs whose lease is over.
 SELECT id, kind, key, state, attempt, max_attempts, token, reason_code, urgency FROM job
-WHERE state = 'RUNNING'
+WHERE state = 'RUNNING' AND kind = ANY(%(kinds)s)
     AND lease_until NOT BETWEEN now() AND now() + make_interval(secs => 2 * %(lease_s)s::float8)
 ORDER BY id LIMIT %(limit)s;
 
@@ -1695,12 +1699,13 @@ UPDATE job SET rung_at = NULL WHERE id = ANY(%(ids)s::bigint[]) AND state = 'PEN
 
 -- name: job
 -- One job, for display.
-SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code, urgency FROM job WHERE id = %(id)s;
+SELECT id, kind, key, state, attempt, max_attempts, token, error, again, reason_code, urgency FROM job
+WHERE id = %(id)s AND kind = ANY(%(kinds)s);
 
 -- name: failed_jobs
 -- Jobs that failed for good and that nobody asked for again. Those of studies show in their study.
 SELECT kind, key, error, coalesce(reason_code, 'OTHER') AS reason_code, changed_at AS at FROM job AS j
-WHERE state = 'FAILED' AND kind <> 'encode'
+WHERE state = 'FAILED' AND kind <> 'encode' AND kind = ANY(%(kinds)s)
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ORDER BY id DESC LIMIT %(limit)s;
 
@@ -1715,7 +1720,7 @@ ORDER BY id DESC LIMIT 1;
 -- name: retried_jobs
 -- Jobs whose last attempt failed and that are tried again. Those of studies show in their study.
 SELECT kind, key, error, reason_code, changed_at AS at FROM job
-WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'encode' AND reason_code IS NOT NULL
+WHERE state IN ('PENDING', 'RUNNING') AND kind <> 'encode' AND kind = ANY(%(kinds)s) AND reason_code IS NOT NULL
 ORDER BY id DESC LIMIT %(limit)s;
 
 -- name: retry_failed_jobs
@@ -1780,8 +1785,9 @@ WHERE sop_uid = ANY(%(sop_uids)s::text[]);
 
 -- name: alive
 -- The heartbeat of a process.
-INSERT INTO process (name, pid, state, detail) VALUES (%(name)s, %(pid)s, %(state)s, %(detail)s)
-ON CONFLICT (name) DO UPDATE SET state = excluded.state, detail = excluded.detail, seen_at = now(),
+INSERT INTO process (name, pid, state, detail, version)
+VALUES (%(name)s, %(pid)s, %(state)s, %(detail)s, %(version)s)
+ON CONFLICT (name) DO UPDATE SET state = excluded.state, detail = excluded.detail, version = excluded.version, seen_at = now(),
     started_at = CASE WHEN process.pid = excluded.pid THEN process.started_at ELSE now() END, pid = excluded.pid;
 
 -- name: gone
@@ -1790,7 +1796,7 @@ DELETE FROM process WHERE name = %(name)s AND pid = %(pid)s;
 
 -- name: processes
 -- All processes, with the seconds since their last heartbeat.
-SELECT name, pid, state, detail, started_at, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_s
+SELECT name, pid, state, detail, version, started_at, abs(extract(epoch FROM now() - seen_at))::float8 AS silent_s
 FROM process ORDER BY name;
 
 -- name: prune_processes
@@ -1805,7 +1811,7 @@ SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 -- Jobs by kind and state, with the age of the oldest that is still open.
 SELECT kind, state, count(*)::integer AS n,
     max(abs(extract(epoch FROM now() - created_at))) FILTER (WHERE state IN ('PENDING', 'RUNNING'))::float8 AS oldest_s
-FROM job GROUP BY kind, state ORDER BY kind, state;
+FROM job WHERE kind = ANY(%(kinds)s) GROUP BY kind, state ORDER BY kind, state;
 
 -- name: count_encodings
 -- Encodings by model.
@@ -1839,8 +1845,10 @@ SELECT g.model_id, g.region, greatest(extract(epoch FROM now() - g.published_at)
 FROM generation AS g JOIN kept_model AS m USING (model_id) WHERE g.state = 'PUBLISHED' ORDER BY 1, 2;
 
 -- name: schema_version
--- The newest migration that was applied; null: none was.
-SELECT max(version) AS version FROM schema_version;
+-- The newest migration that was applied, and the newest that a program must know; 0: none was. Answered by an older
+-- database too, which has no such column.
+SELECT coalesce(max(version), 0) AS version,
+    coalesce(max(coalesce((to_jsonb(v) ->> 'works_from')::integer, version)), 0) AS needed FROM schema_version AS v;
 
 -- name: database_clock
 -- The database's time.

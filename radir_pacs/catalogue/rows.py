@@ -254,6 +254,7 @@ class ProcessRow:
     pid: int
     state: str
     detail: str
+    version: str  # of the program
     started_at: datetime
     silent_s: float
 

@@ -5,7 +5,8 @@
 
 CREATE TABLE schema_version (
     version     integer PRIMARY KEY,
-    applied_at  timestamptz NOT NULL DEFAULT now()
+    applied_at  timestamptz NOT NULL DEFAULT now(),
+    works_from  integer                              -- the newest migration that a program must know; null: this one
 );
 
 -- One row per study (PS3.3 C.7.2.1 and the patient's attributes as the study carries them).
@@ -716,7 +717,8 @@ CREATE TABLE process (
     state       text NOT NULL,
     detail      text NOT NULL DEFAULT '',
     started_at  timestamptz NOT NULL DEFAULT now(),
-    seen_at     timestamptz NOT NULL DEFAULT now()
+    seen_at     timestamptz NOT NULL DEFAULT now(),
+    version     text NOT NULL DEFAULT ''                -- of the program
 );
 
 -- A reader's judgement of one similar case; a later one of the same reader replaces it.

@@ -112,6 +112,7 @@ def known_processes(rows: Sequence[ProcessRow], children: Sequence[dict[str, Any
                 "since": row.started_at if row and alive else None,
                 "restarts": known.get(name, {}).get("restarts", 0),
                 "detail": row.detail if row else "",
+                "version": row.version if row else "",
             }
         )
     return shown

@@ -86,6 +86,11 @@ def flag_value(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     path: str | None = getattr(args, f"setting_{f.name}_file", None)
     if path is None:
         return said
+    return held_by(f, path)
+
+
+def held_by(f: Field[Any], path: str) -> str:
+    """The secret that a file holds. Raises SettingError."""
     try:
         return Path(path).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

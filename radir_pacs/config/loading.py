@@ -14,7 +14,7 @@ from radir_pacs.errors import SettingError
 
 from .declaring import expanded
 from .environment import ENV_PREFIX
-from .flags import flag_value
+from .flags import flag_value, held_by
 from .parsing import is_set, parsed
 from .settings import Settings
 
@@ -31,7 +31,10 @@ def _toml(path: Path, *, required: bool) -> dict[str, Any]:
 
 
 def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings from flags, environment, TOML file and defaults. Raises SettingError naming the culprit."""
+    """The settings from flags, environment, TOML file and defaults. Raises SettingError naming the culprit.
+
+    A secret may be in a file that a variable names, such as RADIR_API_TOKENS_FILE: containers are given secrets so.
+    """
     env = os.environ if environ is None else environ
     flags = {f.name: flag_value(f, args) for f in fields(Settings)}
     home = flags["home"] or env.get(ENV_PREFIX + "HOME", "").strip() or str(Settings.home)
@@ -39,6 +42,7 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
     path = Path(named) if named else expanded(home) / "radir.toml"
     from_file = _toml(path, required=bool(named))
     known = {f.name: f for f in fields(Settings)}
+    in_files = {f"{name}_file" for name, f in known.items() if f.metadata["secret"]}
     for name in from_file:
         if name not in known:
             raise SettingError(f"{name}: unknown setting in {path}")
@@ -47,6 +51,7 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
         if (
             name.startswith(ENV_PREFIX)
             and setting not in known
+            and setting not in in_files
             and setting != "config"
             and not setting.startswith(("test_", "demo_"))
         ):
@@ -57,6 +62,8 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
             values[name] = parsed(f, flags[name], "the command line")
         elif is_set(f, env.get(ENV_PREFIX + name.upper())):
             values[name] = parsed(f, env[ENV_PREFIX + name.upper()], f"{ENV_PREFIX}{name.upper()}")
+        elif f.metadata["secret"] and (holder := env.get(f"{ENV_PREFIX}{name.upper()}_FILE", "").strip()):
+            values[name] = parsed(f, held_by(f, holder), holder)
         elif name in from_file:
             values[name] = parsed(f, from_file[name], str(path))
     return Settings(**values)

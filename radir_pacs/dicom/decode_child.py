@@ -38,6 +38,8 @@ class Refused(Exception):
 def main(arguments: list[str]) -> None:
     """Serve requests until the parent closes its end."""
     requests_fd, answers_fd, memory_bytes, cpu_s, pixel_bytes = (int(a) for a in arguments)
+    for name in ("requests", "tqdm"):  # pydicom would load them to fetch its examples: a fifth of the start
+        sys.modules[name] = None  # type: ignore[assignment]  # not to be imported (Python's reference, 5.3.1)
     import pydicom.pixels
 
     _limit(resource.RLIMIT_AS, memory_bytes)

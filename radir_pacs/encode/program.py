@@ -1,7 +1,7 @@
 """A program from elsewhere in place of our stem: its features of places become the tokens that our decoder reads.
 
 Nothing of the program is trained or changed. Ours are a linear map to the network's width and the positions, so that a
-region's name can look for its place, as with tokens of our own (docs/adr/0050).
+region's name can look for its place, as with tokens of our own (docs/adr/0051).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,19 @@ from typing import Any
 import pytest
 
 from tests.hospital_material import hospital_of
-from tests.stack import Stack, running_stack
+from tests.machines.acceptance import reason_against
+from tests.stack import MACHINES, Stack, running_stack
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On three machines a test runs unless the table says why it does not."""
+    if os.environ.get(MACHINES) == "3":
+        here = Path(__file__).parent
+        for item in items:
+            if not item.path.is_relative_to(here):
+                continue
+            if reason := reason_against(item.path.relative_to(here).as_posix(), item.name):
+                item.add_marker(pytest.mark.skip(reason=f"not on three machines: {reason}"))
 
 
 @pytest.fixture(scope="module")

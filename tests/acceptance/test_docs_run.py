@@ -149,7 +149,7 @@ def test_the_commands_of_a_page_run(house: House, page: str) -> None:
 
 
 def test_the_first_hour_ends_with_a_hit_beside_orthanc(empty_house: House) -> None:
-    """And then the rest of Orthanc's page. What OHIF shows is looked at in Chromium by test_orthanc_explorer."""
+    """And then the rest of Orthanc's page. What OHIF shows is looked at in Chromium by orthanc/test_viewers."""
     need("npm")
     use_orthanc(empty_house)
     text = (ROOT / _ORTHANC_PAGE).read_text("utf-8")

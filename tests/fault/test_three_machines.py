@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from radir_pacs.catalogue import Catalogue
+from tests.machines.checks import check
 from tests.machines.drill import Drill
+from tests.machines.failures import long_drill
 from tests.machines.installation import FRONT, KEEP, WORK, Installation, three_machines
-from tests.machines.network import OUTSIDE
 from tests.machines.waiters import waiting
 from tests.stack import MACHINES
 
-SETTINGS = {"job_lease_s": "5", "job_max_attempts": "50", "result_limit_max": "1000"}
-CUT_S = 10.0  # longer than it takes to find out that the database is silent
+SETTINGS = {"job_lease_s": "5", "job_max_attempts": "50", "result_limit_max": "2000"}
 every_failure = pytest.mark.skipif(os.environ.get(MACHINES) != "3", reason=f"it takes minutes: {MACHINES}=3 runs it")
 
 
@@ -45,41 +45,26 @@ def test_a_machine_and_a_link_fail_under_load(installation: Installation, drill:
         "no common folder"
     )
     settings = installation.of_outside(tmp_path / "outside")
-    with drill.load(), waiting(installation, settings, drill.catalogue):
+    with (
+        drill.load(),
+        waiting(installation, settings, drill.catalogue),
+        drill.failure("a power cut of work and a cut link"),
+    ):
         installation.power_off(WORK)
         installation.power_on(WORK)
         began = time.monotonic()
         with installation.network.cut(FRONT, KEEP):  # while work starts
-            drill.wait_for_status(503, "database_away", since=began)
-        drill.recovered("a power cut of work and a cut link")
-    drill.check()
+            drill.wait_for_status(drill.of_all, 503, "database_away", since=began)
+    check(drill)
 
 
 @every_failure
-@pytest.mark.timeout(900)
-def test_each_machine_and_each_link_fails_under_load(installation: Installation, drill: Drill) -> None:
-    links = [
-        (OUTSIDE, FRONT),
-        (FRONT, WORK),
-        (FRONT, KEEP),
-        (WORK, KEEP),
-        *(
-            (machine, KEEP, service)
-            for machine in (FRONT, WORK)
-            for service in ("database", "broker", "store", "vectors")
-        ),
-    ]
-    with drill.load():
-        for name, machine in installation.machines.items():
-            machine.kill()
-            machine.power_on()
-            drill.recovered(f"kill -9 of every process of {name}")
-            installation.power_off(name)
-            time.sleep(CUT_S)  # the failure itself
-            installation.power_on(name)
-            drill.recovered(f"{CUT_S:.0f} s without power: {name}")
-        for near, far, *services in links:
-            with installation.network.cut(near, far, *services):
-                time.sleep(CUT_S)  # the failure itself
-            drill.recovered(f"{CUT_S:.0f} s without a link: {near} to {'/'.join([far, *services])}")
-    drill.check()
+@pytest.mark.flaky(reruns=0)  # a drill that fails once has failed
+@pytest.mark.timeout(3600)
+def test_each_machine_and_each_link_fails_under_load(tmp_path: Path) -> None:
+    """Vectors are in Milvus, whither a command moved them; a model was promoted meanwhile."""
+    figures = long_drill(tmp_path)
+    assert figures["answered_by_engine"] > 0
+    assert set(figures["models"]) == {figures["promotion"]["before"], figures["promotion"]["after"]}
+    told = {code for failure in figures["failures"] for code in failure["told"]}
+    assert {"database_away", "engine_away"} <= told

@@ -69,6 +69,29 @@ def test_a_released_job_was_never_held(catalogue: Catalogue) -> None:
     assert found is not None and found.state is JobState.RUNNING
 
 
+def test_a_holder_that_lives_gives_back_what_was_taken_from_it(catalogue: Catalogue, database_url: str) -> None:
+    """Its lease ran out while the database was away: that was no attempt, unless somebody else has the job by now."""
+    job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1")
+    [first] = catalogue.jobs.claim_studies(1, "test")
+    kill_worker(catalogue, database_url)
+    for _ in range(2):
+        catalogue.jobs.release([first])
+        found = catalogue.jobs.get(job_id)
+        assert found is not None and (found.state, found.attempt, found.reason_code) == (JobState.PENDING, 0, None)
+    for attempt in (1, 2):
+        [job] = catalogue.jobs.claim_studies(1, "test")
+        assert job.attempt == attempt
+        kill_worker(catalogue, database_url)
+    for _ in range(2):
+        catalogue.jobs.release([job])
+        found = catalogue.jobs.get(job_id)
+        assert found is not None and (found.attempt, found.reason_code) == (1, ReasonCode.WORKER_KILLED)
+    [other] = catalogue.jobs.claim_studies(1, "another")
+    catalogue.jobs.release([first, job])
+    found = catalogue.jobs.get(job_id)
+    assert found is not None and (found.state, found.token) == (JobState.RUNNING, other.token)
+
+
 def test_the_attempts_of_a_killed_decoder_are_more(catalogue: Catalogue) -> None:
     job_id = catalogue.jobs.enqueue(JobKind.ENCODE, "2.25.1", max_attempts=1)
     [job] = catalogue.jobs.claim_studies(1, "test")

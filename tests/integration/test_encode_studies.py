@@ -22,7 +22,7 @@ from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.limits import DecodeLimits
 from radir_pacs.encode import EncoderInput, Preprocessing
-from radir_pacs.errors import DicomRefused, ModelGone, Quarantined
+from radir_pacs.errors import DicomRefused, ModelGone, Quarantined, StorageFailed
 from radir_pacs.low_priority import NICE
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
@@ -33,6 +33,7 @@ from radir_workers.study_reader import StudyReader
 from tests.catalogue_material import DIM, MODEL, header, register
 from tests.dicom_files import noisy_radiograph, save
 from tests.encoding_material import FakeShelf, by_hand, encoding_line
+from tests.integration.test_claimed_studies import kill_worker
 
 
 @pytest.fixture
@@ -111,6 +112,34 @@ def test_a_lease_that_was_lost_in_the_batch_loses_no_other(
         line.run()
     assert states(catalogue, uids) == [StudyState.ENCODED, StudyState.STABLE, StudyState.ENCODED]
     assert jobs(database_url) == [("DONE", 1), ("RUNNING", 1), ("DONE", 1)], "it stays with its new holder"
+
+
+def test_outages_of_the_catalogue_are_no_attempts(
+    catalogue: Catalogue,
+    blobs: BlobStore,
+    receive: Callable[[int], str],
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+) -> None:
+    """Each is longer than a lease, while a worker that lives holds the study."""
+    monkeypatch.setattr("radir_workers.encode_studies.LOOK_S", 0.0)
+    uid = receive(1)
+    claim = catalogue.jobs.claim_studies
+    with encoding_line(catalogue, blobs.root, FakeShelf(by_hand)) as line:
+        for _ in range(2):
+            claims = iter([claim])
+            with monkeypatch.context() as outage:
+                outage.setattr(catalogue.jobs, "claim_studies", lambda *a, c=claims, **k: next(c, failing)(*a, **k))
+                outage.setattr(catalogue.jobs, "release", failing)
+                line.run()
+            kill_worker(catalogue, database_url)
+        line.run()
+    assert states(catalogue, [uid]) == [StudyState.ENCODED]
+    assert jobs(database_url) == [("DONE", 1)]
+
+
+def failing(*_: object, **__: object) -> Any:
+    raise StorageFailed("the database does not answer")
 
 
 def test_stopping_gives_back_what_is_not_in_the_network(

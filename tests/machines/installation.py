@@ -28,6 +28,7 @@ SERVICES = ("database", "broker", "store", "vectors")
 TOKEN = "a-token-of-the-tests-alone"
 LISTENER_PORT, WEB_PORT = 11112, 8042
 START_S = 300.0
+_standing: list[Network] = []  # of this process: an installation may be made on the front machine of another
 
 
 @dataclass
@@ -50,6 +51,10 @@ class Installation:
     def power_on(self, name: str) -> None:
         self.machines[name].power_on(plugged=False)
 
+    def radir(self, machine: str, *arguments: str, seconds: float = 120) -> str:
+        """What a command says that somebody types on a machine. Raises subprocess.CalledProcessError."""
+        return self.machines[machine].run([sys.executable, "-m", "radir_pacs.cli", *arguments], "radir", seconds)
+
     def said(self, most: int = 3000) -> str:
         return "\n".join(machine.said(most) for machine in self.machines.values())
 
@@ -65,14 +70,7 @@ def three_machines(**settings: str) -> Iterator[Installation]:
     remove_leftovers()
     base = Path(tempfile.mkdtemp(prefix="radir-machines-"))
     base.chmod(0o755)  # Postgres runs as a user of its own
-    subnet = Network({}).subnet
-    network = Network(
-        {
-            FRONT: {FRONT: f"{subnet}.11"},
-            WORK: {WORK: f"{subnet}.12"},
-            KEEP: {KEEP: f"{subnet}.13"} | {name: f"{subnet}.{21 + n}" for n, name in enumerate(SERVICES)},
-        }
-    )
+    network = _network()
     homes = {name: base / name for name in ROLES}
     for home in homes.values():
         home.mkdir()
@@ -86,6 +84,7 @@ def three_machines(**settings: str) -> Iterator[Installation]:
         machine.programs = [_radir(roles, machine.home, variables, network.address(name))]
     made = Installation(network, machines, variables)
     try:
+        _standing.append(network)
         network.build()
         machines[KEEP].programs = [*_shared(network, homes[KEEP]), *machines[KEEP].programs]
         machines[KEEP].power_on()
@@ -98,7 +97,24 @@ def three_machines(**settings: str) -> Iterator[Installation]:
         for machine in machines.values():
             machine.kill()
         network.remove()
+        _standing.remove(network)
         shutil.rmtree(base, ignore_errors=True)
+
+
+def front_address() -> str:
+    """Of the front machine of the installation that will be made next."""
+    return _network().address(FRONT)
+
+
+def _network() -> Network:
+    network = Network({}, len(_standing))
+    of = network.subnet
+    network.hosts |= {
+        FRONT: {FRONT: f"{of}.11"},
+        WORK: {WORK: f"{of}.12"},
+        KEEP: {KEEP: f"{of}.13"} | {name: f"{of}.{21 + n}" for n, name in enumerate(SERVICES)},
+    }
+    return network
 
 
 def _shared(network: Network, home: Path) -> list[Program]:

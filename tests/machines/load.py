@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import requests
 
 from radir_pacs.delivery import send
 from radir_pacs.delivery.destination import Destination
+from radir_pacs.delivery.dicom_json import PRIVATE_TAGS
 from radir_pacs.errors import RadirError
 from tests.dicom_files import radiograph, save
 
@@ -75,18 +77,33 @@ class Modality:
             self.refusals.append((time.monotonic(), said))
             time.sleep(0.2)
 
+    def send_all(self, numbers: Iterable[int]) -> None:
+        """By one association, while nothing fails."""
+        made = {path: (study, sop) for study, sop, path in (new_radiograph(number, self.folder) for number in numbers)}
+        for result in send.send_files(list(made), self.peer):
+            assert not result.reason, result.reason
+            study, sop = made[result.path]
+            self.acknowledged[study] = (sop, result.path, time.monotonic())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """``status``: 0 where nobody answered."""
+    """``status``: 0 where nobody answered. ``exact``: no graph and no engine named candidates."""
 
     began: float  # monotonic
     seconds: float
     status: int
     code: str = ""
+    words: str = ""
     retry_after: str | None = None
     cases: dict[str, float] = field(default_factory=dict)  # score by study
-    order: tuple[str, ...] = ()
+    model: str = ""
+    generation: str = ""
+    exact: bool = True
+
+    @property
+    def ended(self) -> float:
+        return self.began + self.seconds
 
 
 @dataclass
@@ -95,10 +112,11 @@ class Reader:
 
     url: str
     token: str
+    pause_s: float
     answers: list[Answer] = field(default_factory=list)
 
     def run(self, done: threading.Event) -> None:
-        while not done.wait(0.1):
+        while not done.wait(self.pause_s):
             self.answers.append(self.ask())
 
     def ask(self) -> Answer:
@@ -108,10 +126,30 @@ class Reader:
         except requests.RequestException as error:
             return Answer(began=began, seconds=time.monotonic() - began, status=0, code=type(error).__name__)
         seconds = time.monotonic() - began
-        rows: Any = told.json() if told.content else []
-        if told.status_code != 200:
-            code = rows["error"]["code"] if isinstance(rows, dict) else ""
-            wait = told.headers.get("Retry-After")
-            return Answer(began=began, seconds=seconds, status=told.status_code, code=code, retry_after=wait)
-        cases = {row["0020000D"]["Value"][0]: round(row["00991001"]["Value"][0], 4) for row in rows}
-        return Answer(began=began, seconds=seconds, status=200, cases=cases, order=tuple(cases))
+        if told.status_code not in (200, 204):
+            refusal = told.json()["error"]
+            return Answer(
+                began=began,
+                seconds=seconds,
+                status=told.status_code,
+                code=refusal["code"],
+                words=refusal["message"],
+                retry_after=told.headers.get("Retry-After"),
+            )
+        rows = told.json() if told.content else []
+        said = {tuple(_value(row, name) for name in ("model_id", "generation", "search")) for row in rows}
+        assert len(said) <= 1, "all rows of an answer are of one model and one generation (P5)"
+        model, generation, search = said.pop() if said else ("", "", "EXACT")
+        return Answer(
+            began=began,
+            seconds=seconds,
+            status=200,
+            cases={row["0020000D"]["Value"][0]: _value(row, "score") for row in rows},
+            model=model,
+            generation=generation,
+            exact=search == "EXACT",
+        )
+
+
+def _value(row: Any, name: str) -> Any:
+    return row[PRIVATE_TAGS[name]].get("Value", [""])[0]

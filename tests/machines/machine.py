@@ -77,15 +77,17 @@ class Machine:
                 ]
             )
         )
-        self._unshare = subprocess.Popen(
-            [
-                *("setpriv", "--pdeathsig", "KILL"),
-                *("nsenter", f"--net=/run/netns/{self.network.namespace(self.name)}"),
-                *("unshare", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid"),
-                *("--fork", "--kill-child=SIGKILL", "--mount-proc", "sh", str(boot)),
-            ],
-            stdin=subprocess.DEVNULL,
-        )
+        with (self.logs / "boot.log").open("ab") as log:
+            self._unshare = subprocess.Popen(
+                [
+                    *("setpriv", "--pdeathsig", "KILL"),
+                    *("nsenter", f"--net=/run/netns/{self.network.namespace(self.name)}"),
+                    *("unshare", "--mount", "--propagation", "private", "--uts", "--ipc", "--pid"),
+                    *("--fork", "--kill-child=SIGKILL", "--mount-proc", "sh", str(boot)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+            )
         self._init = os.pidfd_open(self.first_process())
 
     def first_process(self) -> int:
@@ -102,6 +104,23 @@ class Machine:
     def process(self) -> subprocess.Popen[bytes]:
         assert self._unshare is not None
         return self._unshare
+
+    def run(self, command: Sequence[str], like: str, seconds: float) -> str:
+        """What a command writes that runs here with the environment of the program named ``like``.
+
+        Raises subprocess.CalledProcessError.
+        """
+        [environment] = [program.environment for program in self.programs if program.name == like]
+        inside = ["nsenter", f"--target={self.first_process()}", "--net", "--mount", "--uts", "--ipc", "--pid"]
+        done = subprocess.run(
+            [*inside, "env", "-i", *(f"{name}={value}" for name, value in environment.items()), *command],
+            cwd=_ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+        return done.stdout
 
     def kill(self) -> None:
         """kill -9 of every process, all of which are gone afterwards. The kernel lives on, and tells their peers.

@@ -62,22 +62,27 @@ def _lacking(namespace: str) -> str:
 class Network:
     """Machines by name, each with the addresses of what it serves; ``OUTSIDE`` is the tests' own.
 
-    ``subnet``: the first three numbers, of a range that no network uses (RFC 2544).
+    ``number``: below 2; that of the networks of this process which stand already, for names and addresses of its own.
     """
 
     hosts: dict[str, dict[str, str]]
-    subnet: str = field(default_factory=lambda: f"198.18.{os.getpid() % 250}")
+    number: int = 0
     _cut: set[tuple[str, str, str]] = field(default_factory=set)  # machine, peer, address
 
+    @property
+    def subnet(self) -> str:
+        """The first three numbers, of a range that no network uses (RFC 2544)."""
+        return f"198.{18 + self.number}.{os.getpid() % 250}"
+
     def namespace(self, machine: str) -> str:
-        return f"{_PREFIX}-{os.getpid()}-{machine}"
+        return f"{_PREFIX}-{os.getpid()}-{machine}{self.number}"
 
     @property
     def _bridge(self) -> str:
-        return f"rd{os.getpid()}"
+        return f"rd{os.getpid()}{'ab'[self.number]}"
 
     def _device(self, machine: str) -> str:
-        return f"rd{os.getpid()}{machine[:3]}"
+        return f"{self._bridge}{machine[:3]}"
 
     def _mac(self, machine: str) -> str:
         return f"02:00:00:00:01:{[*self.hosts, OUTSIDE].index(machine):02x}"
@@ -166,7 +171,7 @@ def remove_leftovers() -> None:
         if prefix == _PREFIX and owner.isdigit() and not Path(f"/proc/{owner}").exists():
             with contextlib.suppress(subprocess.CalledProcessError):
                 _ip("netns", "del", name)
-                _ip("link", "del", f"rd{owner}")
+                _ip("link", "del", f"rd{owner}a")  # what stood inside a namespace is gone with it
 
 
 def _ip(*words: str) -> str:

@@ -94,10 +94,13 @@ def test_compose_reads_the_files_and_every_container_of_ours_is_confined(names: 
             continue
         assert service["read_only"] is True and service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"] and "/tmp" in service["tmpfs"]
+        assert not [word for word in service.get("command") or () if word.startswith("-")], "as `radir doctor` in it"
         if service.get("command"):
             parser(service["command"][0]).parse_args(service["command"])
         settings = {key.removeprefix("RADIR_").lower() for key in service["environment"] if key.startswith("RADIR_")}
-        assert settings - {"token"} <= vars(Settings()).keys(), name
+        assert settings - {"token", "api_tokens_file"} <= vars(Settings()).keys(), name
+        if "token" not in settings:
+            assert service["environment"]["RADIR_API_TOKENS_FILE"] == service["secrets"][0]["target"], name
 
 
 def test_the_roles_of_the_engines_are_all_of_them() -> None:

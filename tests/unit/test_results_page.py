@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import performance
+from benchmarks.speed import three_machines
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -39,3 +40,13 @@ def test_the_page_of_performance_is_made_of_the_results() -> None:
 def test_titles_are_one_level_down_and_missing_pages_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "soak.md").write_text("# Soak\n\n## Part\n\nNo # title.\n")
     assert performance.page(tmp_path).endswith("\n\n## Soak\n\n### Part\n\nNo # title.\n")
+
+
+def test_the_page_of_three_machines_says_what_its_figures_say() -> None:
+    folder = performance.DOCS / "results"
+    figures = json.loads((folder / "three-machines.json").read_text())
+    title, _, rest = three_machines.page(figures).partition("\n")
+    page = (folder / "three-machines.md").read_text()
+    assert page.startswith(title) and page.endswith(f"\n\n{rest.strip()}\n")
+    assert len(figures["failures"]) >= 20
+    assert figures["answered_by_engine"] > 0 and all(one["by_engine_s"] is not None for one in figures["failures"])

@@ -46,3 +46,15 @@ def test_a_file_holds_it(tmp_path: Path) -> None:
 def test_an_address_without_a_password_may_be_a_flag() -> None:
     found = load("--database-url", "postgresql://db.hospital/radir", "--broker-url", "amqp://queue.hospital//")
     assert (found.database_url, found.broker_url) == ("postgresql://db.hospital/radir", "amqp://queue.hospital//")
+
+
+def test_a_variable_names_the_file_that_holds_it(tmp_path: Path) -> None:
+    """As a container is given its secrets, for every command that is run in it."""
+    (tmp_path / "tokens").write_text("t" * 40 + "\n")
+    environ = {"RADIR_API_TOKENS_FILE": str(tmp_path / "tokens")}
+    assert config.load(environ=environ).api_tokens == ("t" * 40,)
+    assert config.load(environ=environ | {"RADIR_API_TOKENS": "u" * 40}).api_tokens == ("u" * 40,)
+    with pytest.raises(SettingError, match=r"api_tokens: .*cannot be read"):
+        config.load(environ={"RADIR_API_TOKENS_FILE": str(tmp_path / "none")})
+    with pytest.raises(SettingError, match="RADIR_WEB_PORT_FILE: unknown setting"):
+        config.load(environ={"RADIR_WEB_PORT_FILE": str(tmp_path / "tokens")})

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs import __version__
+from radir_pacs.catalogue import Catalogue, SchemaVersions
 from radir_pacs.cli.diagnosis import doors
 from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
 from radir_pacs.cli.state import is_held
@@ -42,9 +43,9 @@ def database(settings: Settings) -> Iterator[CheckResult]:
             took_s = time.time() - began
             yield ok("DATABASE", f"answers in {1000 * took_s:.0f} ms")
             yield clock(database_s - (began + took_s / 2))
-            there, known = catalogue.figures.schema()
-            yield schema(there, known)
-            if there != known:
+            versions = catalogue.figures.schema()
+            yield schema(versions)
+            if versions.there < versions.known or versions.needed > versions.known:
                 return
             yield from processes(catalogue)
             yield from index(catalogue, settings)
@@ -79,24 +80,34 @@ def clock(ahead_s: float) -> CheckResult:
     return warning("CLOCK", what, advice) if abs(ahead_s) > _CLOCK_WARNING_S else ok("CLOCK", what)
 
 
-def schema(there: int, known: int) -> CheckResult:
-    """Whether the database has the schema that this program works with."""
-    what = f"the database has version {there}, this program knows {known}"
-    if there > known:
+def schema(versions: SchemaVersions) -> CheckResult:
+    """Whether the database has a schema that this program works with."""
+    what = f"the database has version {versions.there}, this program knows {versions.known}"
+    if versions.needed > versions.known:
         return error("SCHEMA", what, "update the program on this machine")
-    if there < known:
+    if versions.there > versions.known:
+        return warning("SCHEMA", f"{what} and works with it", "finish the upgrade: update the program on this machine")
+    if versions.there < versions.known:
         return warning("SCHEMA", what, "the next start brings the database up to date")
-    return ok("SCHEMA", f"version {known}")
+    return ok("SCHEMA", f"version {versions.known}")
 
 
 def processes(catalogue: Catalogue) -> Iterator[CheckResult]:
-    """Processes on all machines that went silent."""
+    """Processes on all machines that went silent, or are of another version."""
     rows = known_processes(catalogue.processes.all(), ())
     down = [row["name"] for row in rows if row["state"] == DOWN]
     if down:
         yield warning("PROCESS_SILENT", f"silent: {', '.join(down)}", "look into its log; `radir problems` shows more")
     elif rows:
         yield ok("PROCESSES", f"{len(rows)} processes send heartbeats")
+    others = [
+        f"{row['name']} ({row['version'] or 'older'})"
+        for row in rows
+        if row["state"] != DOWN and row["version"] != __version__
+    ]
+    if others:
+        what = f"of another version than this program's {__version__}: {', '.join(others)}"
+        yield warning("PROCESS_VERSION", what, "finish the upgrade: start them again with the new program")
 
 
 def index(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:

@@ -11,15 +11,11 @@ from urllib.parse import urljoin
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from radir_pacs.cli.viewer import install
-from radir_pacs.config import Settings
-from tests.acceptance.orthanc_house import SHIPPED, Hospital, House, orthanc_with_plugin, running_house
+from tests.acceptance.orthanc_house import SHIPPED, Hospital, House, orthanc_with_plugin
 from tests.conftest import free_port
-from tests.services import ROOT, need
-from tests.stack import running_stack
+from tests.services import ROOT
 
 PICTURES = ROOT / "build" / "viewer"
-OHIF = ROOT / ".cache" / "ohif"
 _WATCH = """
 window.violations = [];
 document.addEventListener('securitypolicyviolation', (event) =>
@@ -34,18 +30,6 @@ _SHOWN = """
 """
 
 
-@pytest.fixture(scope="module")
-def house(fewer_cts: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """OHIF is there too, as npm has it."""
-    need("npm")
-    install(Settings(home=tmp_path_factory.mktemp("unused"), ohif_folder=str(OHIF)))
-    with (
-        running_stack(tmp_path_factory.mktemp("stack"), ohif_folder=str(OHIF)) as stack,
-        running_house(stack, fewer_cts, tmp_path_factory.mktemp("orthanc")) as started,
-    ):
-        yield started
-
-
 @pytest.fixture
 def asked() -> list[str]:
     """What the page asks for."""
@@ -53,8 +37,12 @@ def asked() -> list[str]:
 
 
 @pytest.fixture
-def page(house: House, browser: Browser, asked: list[str]) -> Iterator[Page]:
-    """A page that asks Orthanc alone, breaks no policy, and in which no script fails."""
+def page(house: House, request: pytest.FixtureRequest, asked: list[str]) -> Iterator[Page]:
+    """A page that asks Orthanc alone, breaks no policy, and in which no script fails.
+
+    The browser starts after the house, so that it is in its network.
+    """
+    browser: Browser = request.getfixturevalue("browser")
     context = browser.new_context(viewport={"width": 1500, "height": 900}, locale="en-GB", reduced_motion="reduce")
     context.set_default_timeout(45_000)
     context.add_init_script(_WATCH)

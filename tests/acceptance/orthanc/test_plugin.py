@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,19 +16,12 @@ from tests.acceptance.orthanc_house import (
     House,
     orthanc_with_plugin,
     refused,
-    running_house,
     wait_for_queue,
     wait_until_seen,
 )
 from tests.conftest import free_port
 from tests.integration.orthanc import running_orthanc
-from tests.stack import Stack, running_stack
-
-
-@pytest.fixture(scope="module")
-def house(stack: Stack, fewer_cts: Hospital, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with running_house(stack, fewer_cts, tmp_path_factory.mktemp("orthanc")) as started:
-        yield started
+from tests.stack import here, running_stack
 
 
 def test_stable_studies_are_forwarded_whole_and_encoded(house: House) -> None:
@@ -143,11 +135,14 @@ def test_what_is_stored_while_the_service_is_down_goes_later_and_survives_a_kill
 
 def test_a_reference_is_pulled(hospital: Hospital, tmp_path: Path) -> None:
     folder, studies = hospital
-    port = free_port()
+    port, host = free_port(), here()
+    others = {"RemoteAccessAllowed": host != "127.0.0.1"}  # there it is in a network of the test alone
     chosen = [next(study for study in studies if study["kind"] == kind) for kind in ("CXR", "CT")]
     with (
-        running_stack(tmp_path / "home", pull_url=f"http://127.0.0.1:{port}/dicom-web") as stack,
-        orthanc_with_plugin(tmp_path / "orthanc", web_port=stack.web_port, port=port, Forward="pull") as orthanc,
+        running_stack(tmp_path / "home", pull_url=f"http://{host}:{port}/dicom-web") as stack,
+        orthanc_with_plugin(
+            tmp_path / "orthanc", web_port=stack.web_port, port=port, orthanc=others, Forward="pull"
+        ) as orthanc,
     ):
         for study in chosen:
             for file in study["files"]:
