@@ -60,7 +60,8 @@ def migrate(conninfo: str) -> int:
             if (needed := _needed(connection)) > newest:
                 raise StorageFailed(
                     f"the database has version {max(applied)}, this program knows {newest}: it must know at least"
-                    f" {needed}. There is no way back, update the program, or restore the backup of before (radir restore)"
+                    f" {needed}. There is no way back, update the program, or restore the backup of before"
+                    " (radir restore)"
                 )
             for version, sql in known.items():
                 if version not in applied:
