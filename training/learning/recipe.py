@@ -19,6 +19,7 @@ Loss = Literal[
     "findings",
     "described",
     "asked",
+    "kept",
 ]
 
 
