@@ -47,8 +47,10 @@ def test_a_machine_and_a_link_fail_under_load(installation: Installation, drill:
     settings = installation.of_outside(tmp_path / "outside")
     with (
         drill.load(),
+        drill.failure(
+            "a power cut of work and a cut link"
+        ),  # asks the catalogue, so it ends when that is reached again
         waiting(installation, settings, drill.catalogue),
-        drill.failure("a power cut of work and a cut link"),
     ):
         installation.power_off(WORK)
         installation.power_on(WORK)
