@@ -39,12 +39,6 @@ def test_what_is_undefined_does_not_count(name: str) -> None:
     assert within(name, moved, silent) == pytest.approx(within(name, RIGHT, silent))
 
 
-def test_likeness_is_kept_by_a_space_that_turns_and_not_by_one_whose_neighbours_part() -> None:
-    turned = RIGHT @ torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
-    assert float(losses.kept_likeness(turned, RIGHT)) == pytest.approx(0, abs=1e-9)
-    assert float(losses.kept_likeness(WRONG, RIGHT)) == pytest.approx(0.5)
-
-
 def test_the_published_triplets_have_a_floor_and_ours_have_none() -> None:
     assert within("faulty_triplets", RIGHT) == pytest.approx(math.log(2))
     assert within("conditional_triplets", RIGHT) < 1e-4

@@ -15,7 +15,6 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
-from radir_training.evaluation.embeddings import encoded
 from radir_training.learning.augment import Augmentation
 from radir_training.learning.initial_model import vocabulary_texts
 from radir_training.learning.losses import cross_entropy, findings_loss, graded_contrast
@@ -69,25 +68,6 @@ def test_a_bundle_that_is_gone_on_from_stays_as_it_is() -> None:
         if b.ndim > 1
     ]
     assert 0 < np.mean(moved) < 0.2, "near the start, not pulled to an average of the first steps"
-
-
-def test_likeness_is_kept_where_it_is_asked_for() -> None:
-    data, others = toy_set(64, seed=3), toy_set(64, seed=4)
-    start = train(TOY, data, replace(SHORT, epochs=1))
-    gentle = replace(SHORT, epochs=3, learning_rate=2e-3, muon=False, augment=False)
-    keeping = replace(gentle, losses=gentle.losses | {"kept": 10.0})
-
-    def likeness(bundle: Bundle) -> np.ndarray:
-        vectors = encoded(bundle, others)
-        return np.stack([vectors.of(key) @ vectors.of(key).T for key in KEYS])
-
-    before = likeness(start)
-    free, kept = (
-        float(np.abs(likeness(train(TOY, data, recipe, start=start)) - before).mean()) for recipe in (gentle, keeping)
-    )
-    assert kept < 0.85 * free
-    with pytest.raises(BadInput, match="needs a model to begin with"):
-        train(TOY, data, keeping)
 
 
 def test_an_image_without_a_report_is_no_negative() -> None:

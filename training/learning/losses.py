@@ -40,16 +40,6 @@ def graded_contrast(vectors: Tensor, relevance: Tensor, abnormal: Tensor, seen: 
     return _halved(loss, total > 0, abnormal.T, logits)
 
 
-def kept_likeness(vectors: Tensor, before: Tensor) -> Tensor:
-    """How far the cosines of a batch's pairs, per region, are from those before: a mean square.
-
-    vectors and before [batch, regions, dim]. What no report of the batch speaks of would drift otherwise. Cosines
-    rather than vectors are kept (relational distillation, Park et al., CVPR 2019): a space may turn, neighbours stay.
-    """
-    ours, theirs = (one.transpose(0, 1) for one in (vectors, before))
-    return (ours @ ours.mT - theirs @ theirs.mT).square().mean()
-
-
 def smooth_ap(vectors: Tensor, relevance: Tensor, abnormal: Tensor, seen: Tensor) -> Tensor:
     """1 - smoothed average precision of the pairs with similarity above SAME (Brown et al., ECCV 2020)."""
     logits, usable, similarity = _pairs(vectors, relevance, seen)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokenizer import TextTokenizer
-from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, Region
 
 from ..data.statements import ABSENT
@@ -49,12 +48,7 @@ class Objective:
         tokenizer: TextTokenizer,
         kind: ImageKind,
         sharding: BatchSharding | None = None,
-        before: RadirNetwork | None = None,
     ) -> None:
-        """``before``: the network that the training began with, for the loss "kept". Raises BadInput without one."""
-        if "kept" in recipe.losses and before is None:
-            raise BadInput("the loss 'kept' needs a model to begin with")
-        self.before = None if before is None else before.eval()
         self.recipe, self.kind, self.whole = recipe, kind, training_set.whole
         self.encoded = training_set.data.encoded
         self.sharding = sharding or BatchSharding()
@@ -88,8 +82,6 @@ class Objective:
                 )
             if phrases is not None:
                 found["asked"] = self._asked(network.presence(features[:, len(regions) :]).float(), batch, phrases)
-            if "kept" in wanted:
-                found["kept"] = losses.kept_likeness(out.vectors.float(), self._vectors_before(batch, regions))
         vectors = out.vectors.float()
         if "findings" in wanted:
             possible, seen = self.possible[regions].to(device), batch.seen[:, regions] & batch.told[:, None]
@@ -101,20 +93,6 @@ class Objective:
             found["described"] = losses.described_loss(out.described.float(), described, seen)
         self._on_vectors(found, vectors, regions, batch, generator)
         return Measured(found, vectors)
-
-    @torch.no_grad()
-    def _vectors_before(self, batch: Batch, regions: Tensor) -> Tensor:
-        """Of the network that the training began with, by each region's own name: [batch, regions, dim]."""
-        assert self.before is not None
-        network, device = self.before, batch.images.device
-        asked = network.text(self.names.own[regions].to(device))
-
-        def look(images: Tensor, views: Tensor) -> Tensor:
-            tokens = images if self.encoded else network.image_tokens(images, views, self.kind)
-            return network.decode(tokens, asked)
-
-        features = self.sharding(look, batch.images, batch.views)
-        return network.answer(features, regions.to(device)).vectors.float()
 
     def _on_vectors(
         self, found: dict[Loss, Tensor], vectors: Tensor, regions: Tensor, batch: Batch, generator: torch.Generator

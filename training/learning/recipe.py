@@ -19,7 +19,6 @@ Loss = Literal[
     "findings",
     "described",
     "asked",
-    "kept",
 ]
 
 

@@ -133,9 +133,8 @@ class Training:
             judgements=self.judgements,
         )
         sharding = BatchSharding(ranks, recipe.accumulate)
-        before = copy.deepcopy(self.network) if start is not None and "kept" in recipe.losses else None
         self.stages = tuple(
-            Objective(stage, self.training_set, self.tokenizer, data.kind, sharding, before) for stage in stages(recipe)
+            Objective(stage, self.training_set, self.tokenizer, data.kind, sharding) for stage in stages(recipe)
         )
         self.optimizer = Optimizer(self.network, recipe.weight_decay, muon=recipe.muon)
         self.average = EMA(self.network, recipe.average) if recipe.average else None

@@ -36,16 +36,11 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipePlan:
-    """As of `radir_training.learning.recipe`; what is not here is as it is there.
-
-    keep: weight of the loss that holds each region's similarities to the champion's, so that what local reports seldom
-    speak of is not forgotten; 0: none.
-    """
+    """As of `radir_training.learning.recipe`; what is not here is as it is there."""
 
     epochs: int = 20
     batch: int = 64
     learning_rate: float = 3e-4
-    keep: float = 0.0
     seed: int = 0
     most_hours: float = 12.0  # a longer training is refused before it begins
 
@@ -180,7 +175,6 @@ def _check(plan: Plan) -> None:
         "recipe.epochs is between 1 and 1000": 1 <= recipe.epochs <= 1000,
         "recipe.batch is between 2 and 4096": 2 <= recipe.batch <= 4096,
         "recipe.learning_rate is between 0 and 1": 0 < recipe.learning_rate < 1,
-        "recipe.keep is between 0 and 1000": 0 <= recipe.keep <= 1000,
         "recipe.most_hours is positive": recipe.most_hours > 0,
         "thumbs.weight and thumbs.together are between 0 and 1": 0 <= plan.thumbs.weight <= 1
         and 0 <= plan.thumbs.together < 1,

@@ -18,7 +18,7 @@ from ..data.judgements import Judgements
 from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.studies import LOCAL, StudySet
 from ..learning.checkpoints import Checkpoints
-from ..learning.recipe import OURS, Loss, Recipe
+from ..learning.recipe import OURS, Recipe
 from ..learning.train import Step, Training, measured, train
 from ..runs.session import PROGRAM
 from .losses import Losses
@@ -31,10 +31,8 @@ CHECKPOINT_S = 60.0
 def recipe_of(plan: Plan, images: int) -> Recipe:
     """Ours, as for any training that goes on from a trained network: AdamW, gently."""
     batch = min(plan.recipe.batch, images)
-    kept: dict[Loss, float] = {"kept": plan.recipe.keep} if plan.recipe.keep else {}
     return replace(
         OURS,
-        losses=OURS.losses | kept,
         epochs=plan.recipe.epochs,
         batch=batch,
         learning_rate=plan.recipe.learning_rate,
