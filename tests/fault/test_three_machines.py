@@ -47,9 +47,7 @@ def test_a_machine_and_a_link_fail_under_load(installation: Installation, drill:
     settings = installation.of_outside(tmp_path / "outside")
     with (
         drill.load(),
-        drill.failure(
-            "a power cut of work and a cut link"
-        ),  # asks the catalogue, so it ends when that is reached again
+        drill.failure("a power cut of work and a cut link"),  # it ends when the catalogue is reached again
         waiting(installation, settings, drill.catalogue),
     ):
         installation.power_off(WORK)
