@@ -1,4 +1,6 @@
-"""What every store of blobs promises, and every place of a backup: on a folder, and on a bucket of a real S3 server.
+"""What every store of blobs promises, and every place of a backup: on a folder, and on buckets of two S3 servers.
+
+moto answers as AWS does, errors included; rclone is a server that keeps its objects in files and checks signatures.
 
 Besides: what only a server can do, as staying away, breaking off and altering bytes.
 """
@@ -9,7 +11,10 @@ import contextlib
 import hashlib
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -50,13 +55,34 @@ def address(endpoint: str, prefix: str) -> S3Address:
     return S3Address(url=f"s3://radir/{prefix}", endpoint=endpoint, access_key_id="test", secret_access_key="test")
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def stores(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Stores:
+@pytest.fixture(scope="module")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The endpoint of rclone's S3 server with the same bucket."""
+    folder, port = tmp_path_factory.mktemp("rclone"), free_port()
+    (folder / "s3" / "radir").mkdir(parents=True)
+    program = str(Path(sys.executable).with_name("rclone"))
+    words = ["serve", "s3", str(folder / "s3"), "--addr", f"127.0.0.1:{port}", "--auth-key", "test,test"]
+    environment = {"HOME": str(folder), "RCLONE_CONFIG": "/dev/null"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, *words], env=environment, stdout=log, stderr=log)
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(params=["folder", "server", "rclone"])
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Stores:
     """Makes stores of the same blobs, each as on a machine of its own where the blobs are in a bucket."""
     if request.param == "folder":
         return lambda: BlobStore(tmp_path / "blobs")
     made = iter(range(100))
-    where = address(server, tmp_path.name)
+    where = address(request.getfixturevalue(request.param), tmp_path.name)
     return lambda: S3BlobStore(tmp_path / f"machine{next(made)}", where, most_bytes=1 << 30, installation="one")
 
 
@@ -280,11 +306,11 @@ def test_a_server_that_takes_long_to_read_is_waited_for_longer_than_one_that_is_
     server.server_close()
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Place:
+@pytest.fixture(params=["folder", "server", "rclone"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "folder":
         return FolderPlace(tmp_path / "backup")
-    return BucketPlace(address(server, f"{tmp_path.name}-backup"))
+    return BucketPlace(address(request.getfixturevalue(request.param), f"{tmp_path.name}-backup"))
 
 
 def test_a_place_holds_objects_that_are_whole_or_absent(place: Place) -> None:
