@@ -168,6 +168,12 @@ def test_no_folder_is_one_clear_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_bundle_that_a_hospital_trained_years_ago_loads() -> None:
+    """A toy of version 0.1.0, never written again: loading it compares its answers with those of then."""
+    bundle = Bundle.load(Path(__file__).parent / "bundle_of_version_0_1")
+    assert bundle.model_id == "cxr-toy-59cfad26" and len(bundle.regions) == len(bundle.queries())
+
+
 @pytest.mark.parametrize("kind", list(ImageKind))
 def test_the_shipped_bundles_load_and_say_where_they_come_from(kind: ImageKind) -> None:
     path = default_bundles()[kind]
