@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+
 import torch
 
-from radir_pacs.encode import CONFIGS, Bundle, ModelRegion, Preprocessing
+from radir_pacs.encode import CONFIGS, Bundle, ModelRegion, NetworkConfig, Preprocessing
+from radir_pacs.encode.config import ProgramConfig
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokenizer import Tokenizer
 from radir_pacs.types import ImageKind
@@ -18,7 +22,22 @@ REGIONS = (
 
 
 def seeded_bundle(kind: ImageKind, seed: int = 0) -> Bundle:
-    config = CONFIGS["tiny"].only(kind)
+    return _seeded(CONFIGS["tiny"].only(kind), kind, seed)
+
+
+def seeded_bundle_over_a_program() -> Bundle:
+    """Of radiographs, with a program from elsewhere in place of the stem: ``onnx_toy``, by 4 x 4 places."""
+    from tests.onnx_material import DIM, SHAPE, onnx_toy
+
+    content = onnx_toy(16).SerializeToString()
+    program = ProgramConfig(
+        shape=SHAPE, clip=(0.5, 99.5), grid=(4, 4), channels=DIM, sha256=hashlib.sha256(content).hexdigest()
+    )
+    config = replace(CONFIGS["tiny"].only(ImageKind.CXR), stems={ImageKind.CXR: program}, blocks=0)
+    return _seeded(config, ImageKind.CXR, 0, content)
+
+
+def _seeded(config: NetworkConfig, kind: ImageKind, seed: int, program: bytes = b"") -> Bundle:
     tokenizer = Tokenizer.fitted(name for _, name, _ in REGIONS)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -27,6 +46,7 @@ def seeded_bundle(kind: ImageKind, seed: int = 0) -> Bundle:
             vocabulary_size=len(tokenizer.vocabulary),
             regions=[key for key, _, _ in REGIONS],
             findings=["effusion"],
+            program=program,
         ).eval()
     return Bundle(
         kind=kind,

@@ -96,4 +96,5 @@ def _report_vectors(catalogue: Catalogue, settings: Settings, model: ModelRow) -
 
     if model.bundle_sha256 is None:
         return None
-    return ReportReader.of(Bundle.load(Registry(catalogue, settings).folder(model)), settings.torch_threads)
+    bundle = Bundle.load(Registry(catalogue, settings).folder(model), program=False)  # reports alone are read
+    return ReportReader.of(bundle, settings.torch_threads)

@@ -36,6 +36,7 @@ from .folder import (
     MANIFEST,
     ONNX,
     TEXT_TOWER,
+    StoredFile,
     is_external,
     manifest_hash,
     model_id_of,
@@ -45,6 +46,7 @@ from .folder import (
 )
 from .local_text import MISSING, LocalTextEncoder, LocalTokenizer, UnreadText, restored, stored
 from .network import GLOBAL_REGION, RadirNetwork, view_index
+from .onnx_file import OnnxFile
 from .preprocess import Preprocessing
 from .tokenizer import TextTokenizer, Tokenizer
 from .tokens import encoder_id
@@ -86,11 +88,17 @@ class Bundle:
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: Path) -> Bundle:
-        """Read and verify. Raises BundleRefused naming what is wrong."""
+    def load(cls, folder: Path, *, program: bool = True) -> Bundle:
+        """Read and verify. Raises BundleRefused naming what is wrong.
+
+        program: False where no image will be shown: an ONNX file is then hashed, but never opened, and the golden
+        outputs of a bundle that has one are not compared.
+        """
         contents, manifest = read_files(folder)
         try:
             bundle = _assembled(manifest, contents)
+            if program and bundle.onnx is not None:
+                bundle.onnx.open()
         except BundleRefused as error:
             raise BundleRefused(f"{folder.name}: {error}") from None
         except (
@@ -105,13 +113,21 @@ class Bundle:
             raise BundleRefused(f"{folder.name}: the manifest and the weights do not fit together: {error}") from None
         if bundle.model_id != manifest.get("model_id"):
             raise BundleRefused(f"{folder.name}: the model id does not belong to these weights and settings")
-        _check_golden(folder, bundle, manifest.get("golden"))
+        if program or bundle.onnx is None:
+            _check_golden(folder, bundle, manifest.get("golden"))
         return bundle
+
+    @property
+    def onnx(self) -> OnnxFile | None:
+        """The ONNX file that its network runs, where there is one."""
+        if isinstance(self.network, ExternalNetwork):
+            return self.network.file
+        return None if self.network.program is None else self.network.program.file
 
     def save(self, folder: Path) -> Bundle:
         """Write the folder (made, or its files replaced) and load it again. Raises BundleRefused, OSError."""
         if isinstance(self.network, ExternalNetwork):
-            weights = self.network.content
+            weights = self.network.file.content
         else:
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
             if isinstance(self.network.text, UnreadText):
@@ -159,7 +175,7 @@ class Bundle:
         return out
 
 
-def _assembled(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bundle:
+def _assembled(manifest: Mapping[str, Any], contents: Mapping[str, bytes | StoredFile]) -> Bundle:
     weights = contents[weights_name(manifest)]
     kind = ImageKind(manifest["kind"])
     preprocessing = Preprocessing.from_json(manifest["preprocessing"])
@@ -188,6 +204,7 @@ def _assembled(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bu
         network = RadirNetwork(
             config, vocabulary_size=words, regions=keys, findings=findings, text=text, program=program
         )
+        assert isinstance(weights, bytes)
         region_queries = _filled(network, weights, text)
         shape = config.input_shape(kind)
     if not isinstance(manifest["training"], dict) or not isinstance(manifest["metrics"], dict):

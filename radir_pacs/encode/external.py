@@ -20,6 +20,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 
 from .config import EXTERNAL_ENGINE, MOST_VOXELS, MOST_WIDTH
+from .folder import StoredFile
 from .network import Output
 from .onnx_file import OnnxFile
 
@@ -57,23 +58,22 @@ class ExternalConfig:
 
 
 class ExternalNetwork(nn.Module):
-    """Runs an ONNX file on the CPU. ``content`` is the file. It reads no text: ``queries`` of a call are ignored."""
+    """Runs an ONNX file on the CPU. It reads no text: ``queries`` of a call are ignored."""
 
     findings: tuple[str, ...] = ()
 
-    def __init__(self, config: ExternalConfig, content: bytes, regions: Sequence[str]) -> None:
-        """Raises BundleRefused for a file that is not served, ValueError for one that the runtime cannot open."""
+    def __init__(self, config: ExternalConfig, source: bytes | StoredFile, regions: Sequence[str]) -> None:
         super().__init__()
-        self.config, self.content, self.regions = config, content, tuple(regions)
-        self._file = OnnxFile(content, config.shape)
+        self.config, self.regions = config, tuple(regions)
+        self.file = OnnxFile(source, config.shape)
 
     def use_threads(self, threads: int) -> None:
-        """Use this many threads; until then it uses as many as torch did when it was loaded."""
-        self._file.use_threads(threads)
+        """Use this many threads; until then it uses as many as torch did when it was opened."""
+        self.file.use_threads(threads)
 
     def raw(self, image: np.ndarray[Any, Any], view: int) -> np.ndarray[Any, Any]:
-        """The raw answer of the file to one image [1, 1, *shape]. Raises ValueError when it fails."""
-        return self._file.run(image, view)
+        """The raw answer of the file to one image [1, 1, *shape]. Raises as ``OnnxFile.run`` does."""
+        return self.file.run(image, view)
 
     @torch.no_grad()
     def forward(self, images: Tensor, views: Tensor, kind: ImageKind, queries: Tensor, regions: Tensor) -> Output:

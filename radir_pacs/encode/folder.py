@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,46 @@ TEXT_TOWER = "text_tower"  # of a manifest: a local text model in place of our o
 MOST_WEIGHTS_BYTES, MOST_MANIFEST_BYTES = 4 * 2**30, 8 * 2**20
 
 
-def read_files(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Each file of ``binaries`` and the manifest; an altered one is not read any further. Raises BundleRefused."""
-    manifest = read_manifest(folder)
-    contents: dict[str, bytes] = {}
-    for name, sha256 in binaries(manifest).items():
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """A file of a bundle that is read when it is used, since it may be large and is not always needed."""
+
+    path: Path
+    sha256: str
+
+    def read(self) -> bytes:
+        """What its hash names. Raises BundleRefused."""
         try:
-            if (folder / name).stat().st_size > MOST_WEIGHTS_BYTES:
+            content = self.path.read_bytes()
+        except OSError:
+            raise BundleRefused(f"{self.path.name} cannot be read") from None
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise BundleRefused(f"{self.path.name} was altered")
+        return content
+
+
+def read_files(folder: Path) -> tuple[dict[str, bytes | StoredFile], dict[str, Any]]:
+    """Each file of ``binaries`` and the manifest; an altered one is not read any further. Raises BundleRefused.
+
+    An ONNX file is hashed like any other, and read when it is run.
+    """
+    manifest = read_manifest(folder)
+    contents: dict[str, bytes | StoredFile] = {}
+    for name, sha256 in binaries(manifest).items():
+        path = folder / name
+        try:
+            if path.stat().st_size > MOST_WEIGHTS_BYTES:
                 raise BundleRefused(f"{folder.name}: {name} is larger than a bundle's may be")
-            contents[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise BundleRefused(f"{folder.name}: {Path(error.filename or '').name} cannot be read") from None
-        if sha256 != hashlib.sha256(contents[name]).hexdigest():
+            if name == ONNX:
+                with path.open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                contents[name] = StoredFile(path=path.absolute(), sha256=found)
+            else:
+                contents[name] = content = path.read_bytes()
+                found = hashlib.sha256(content).hexdigest()
+        except OSError:
+            raise BundleRefused(f"{folder.name}: {name} cannot be read") from None
+        if sha256 != found:
             raise BundleRefused(f"{folder.name}: {name} was altered")
     return contents, manifest
 

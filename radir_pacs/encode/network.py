@@ -24,6 +24,7 @@ from radir_pacs.types import ImageKind, View
 from .appearance import Appearance, reduced
 from .bands import Bands
 from .config import NetworkConfig, ProgramConfig, StemConfig
+from .folder import StoredFile
 from .positions import grid_coordinates, sine_positions
 from .program import ProgramStem
 from .tokenizer import PAD
@@ -321,7 +322,7 @@ class RadirNetwork(nn.Module):
         regions: Sequence[str],
         findings: Sequence[str],
         text: nn.Module | None = None,
-        program: bytes = b"",
+        program: bytes | StoredFile = b"",
     ) -> None:
         super().__init__()
         self.config, self.regions, self.findings = config, tuple(regions), tuple(findings)

@@ -17,6 +17,7 @@ from radir_pacs.errors import BundleRefused
 from radir_pacs.types import F32
 
 from .config import ProgramConfig
+from .folder import StoredFile
 from .onnx_file import OnnxFile
 from .positions import grid_coordinates, sine_positions
 
@@ -35,12 +36,13 @@ class ProgramStem(nn.Module):
     positions: Tensor
     plane_positions: Tensor
 
-    def __init__(self, config: ProgramConfig, width: int, content: bytes) -> None:
-        """Raises BundleRefused for another file than the configuration names, or for one that is not served."""
+    def __init__(self, config: ProgramConfig, width: int, source: bytes | StoredFile) -> None:
+        """Raises BundleRefused for another file than the configuration names."""
         super().__init__()
-        if hashlib.sha256(content).hexdigest() != config.sha256:
+        sha256 = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else source.sha256
+        if sha256 != config.sha256:
             raise BundleRefused("the program is not the one that the manifest names")
-        self.config, self.file = config, OnnxFile(content, config.shape)
+        self.config, self.file = config, OnnxFile(source, config.shape)
         self.grid, self.places = config.grid, math.prod(config.grid)
         self.to_width = nn.Sequential(nn.Linear(config.channels, width), nn.LayerNorm(width))
         self.register_buffer("mean", torch.zeros(config.channels))
@@ -50,7 +52,7 @@ class ProgramStem(nn.Module):
             self.register_buffer(name, sine_positions(grid_coordinates(grid), width), persistent=False)
 
     def features(self, image: F32, view: int) -> F32:
-        """Float32 [places, channels] of one image [1, *shape]. Raises ValueError."""
+        """Float32 [places, channels] of one image [1, *shape]. Raises ValueError, BundleRefused."""
         found = self.file.run(image[None], view)
         if found.shape != (1, self.places, self.config.channels):
             raise ValueError(f"the program answers {list(found.shape)}, not {[1, self.places, self.config.channels]}")

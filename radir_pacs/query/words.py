@@ -181,7 +181,8 @@ class WordOrder:
         if time.monotonic() >= self._refused.get(model_id, 0.0):
             registry = Registry(self._catalogue, self._settings)
             try:
-                return Bundle.load(registry.folder(registry.get(model_id)))
+                # what faces the network opens no file from elsewhere: words are answered from kept image tokens
+                return Bundle.load(registry.folder(registry.get(model_id)), program=False)
             except (BundleRefused, OSError) as error:
                 log.error("a bundle cannot be asked in words", extra={"model": model_id, "reason": str(error)})
                 self._refused = {model_id: time.monotonic() + _REFUSED_S}

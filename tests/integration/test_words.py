@@ -40,7 +40,7 @@ from radir_pacs.types import ImageKind, ImageTokens, KeptTokens
 from radir_pacs.web.dicomweb.json_model import warn
 from tests.catalogue_material import TESTER, add, header
 from tests.integration.conftest import Web
-from tests.model_material import seeded_bundle
+from tests.model_material import seeded_bundle, seeded_bundle_over_a_program
 
 COUNT = 30
 WITHOUT = 31  # a study of which no tokens are kept
@@ -75,8 +75,12 @@ def query(text: str = TEXT, of: WordsOf = WordsOf.REGION, study: int = 1, **more
 
 @pytest.fixture
 def house(settings: Settings, catalogue: Catalogue, tmp_path: Path) -> House:
+    return filled(seeded_bundle(ImageKind.CXR), settings, catalogue, tmp_path)
+
+
+def filled(model: Bundle, settings: Settings, catalogue: Catalogue, tmp_path: Path) -> House:
     """Studies of patients of their own, each with image tokens of a network and what it decodes from them."""
-    bundle = seeded_bundle(ImageKind.CXR).save(tmp_path / "bundle")
+    bundle = model.save(tmp_path / "bundle")
     settings = replace(settings, models=(str(tmp_path / "bundle"),))
     Registry(catalogue, settings).adopt()
     encoder, rng = Encoder(bundle, "cpu"), np.random.default_rng(0)
@@ -109,6 +113,15 @@ def raw_answers(house: House, text: str) -> dict[str, torch.Tensor]:
 
 def test_cases_are_ordered_by_the_networks_answers_to_the_words(house: House) -> None:
     answer = house.asked(limit=40)
+    expected = check_order(house, answer)
+    plain = house.asked(words=None, limit=40)
+    assert [case.study.study_uid for case in plain.cases] != expected, "the region itself orders otherwise"
+    cosines = {case.study.study_uid: case.score for case in plain.cases}
+    assert all(case.by_region[0] == pytest.approx(cosines[case.study.study_uid], abs=1e-6) for case in answer.cases)
+
+
+def check_order(house: House, answer: SimilarCaseList) -> list[str]:
+    """Assert that cases and scores are the network's own, and return their studies in order."""
     network = house.bundle.network
     assert isinstance(network, RadirNetwork)
     answers = raw_answers(house, TEXT)
@@ -120,10 +133,31 @@ def test_cases_are_ordered_by_the_networks_answers_to_the_words(house: House) ->
     expected = sorted((uid for uid in scores if uid != "2.25.1"), key=lambda uid: -scores[uid])
     assert [case.study.study_uid for case in answer.cases] == expected
     assert [case.score for case in answer.cases] == pytest.approx([scores[uid] for uid in expected], abs=1e-4)
-    plain = house.asked(words=None, limit=40)
-    assert [case.study.study_uid for case in plain.cases] != expected, "the region itself orders otherwise"
-    cosines = {case.study.study_uid: case.score for case in plain.cases}
-    assert all(case.by_region[0] == pytest.approx(cosines[case.study.study_uid], abs=1e-6) for case in answer.cases)
+    return expected
+
+
+def test_a_program_from_elsewhere_is_not_opened_to_answer_words(
+    settings: Settings, catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web processes, which face the network, leave a stranger's graph to the workers."""
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    house = filled(seeded_bundle_over_a_program(), settings, catalogue, tmp_path)
+    opened: list[str] = []
+
+    def refused(*_given: object, **_more: object) -> None:
+        opened.append("a stranger's graph")
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refused)
+    monkeypatch.setattr(onnx, "load_model_from_string", refused)
+    check_order(house, house.asked(limit=40))
+    assert len(house.asked("cavity", WordsOf.FINDING, limit=40).cases) == COUNT - 1
+    assert opened == []
+    [program] = (house.settings.home / "models").rglob("*.onnx")
+    program.write_bytes(program.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(BadInput, match="is altered or cannot be read"):
+        house.asked()
+    assert opened == [], "it is hashed all the same"
 
 
 def test_a_finding_in_words_orders_by_how_much_each_case_shows_it(house: House) -> None:
@@ -267,9 +301,9 @@ def test_a_bundle_that_was_altered_is_not_told_as_missing(house: House, monkeypa
     read: list[Path] = []
     real = Bundle.load
 
-    def load(folder: Path) -> Bundle:
+    def load(folder: Path, **how: bool) -> Bundle:
         read.append(folder)
-        return real(folder)
+        return real(folder, **how)
 
     monkeypatch.setattr(Bundle, "load", load)
     [weights] = (house.settings.home / "models").rglob("*.safetensors")

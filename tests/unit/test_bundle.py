@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file, save
 
 from radir_pacs.encode import Bundle, Encoder, default_bundles
-from radir_pacs.encode.folder import CARD, MANIFEST, WEIGHTS, manifest_hash, model_id_of
+from radir_pacs.encode.folder import CARD, MANIFEST, ONNX, WEIGHTS, manifest_hash, model_id_of
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import ImageKind
-from tests.model_material import seeded_bundle
+from tests.model_material import seeded_bundle, seeded_bundle_over_a_program
+from tests.unit.test_network import picture
 
 MOST_SHIPPED_BYTES = 20 * 2**20
 
@@ -153,6 +154,29 @@ def _write_hashed(folder: Path, weights: bytes) -> None:
     manifest["model_id"] = model_id_of(manifest)
     manifest["manifest_sha256"] = manifest_hash(manifest)
     (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_a_program_is_read_when_it_is_needed_and_is_then_what_its_hash_says(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "model"
+    saved = seeded_bundle_over_a_program().save(folder)
+    loaded = Bundle.load(folder, program=False)
+    copy = loaded.save(tmp_path / "copy")
+    assert copy.model_id == loaded.model_id == saved.model_id
+    assert (tmp_path / "copy" / ONNX).read_bytes() == (folder / ONNX).read_bytes()
+    assert copy.onnx is not None and copy.onnx.content == (folder / ONNX).read_bytes()
+    unopened = Bundle.load(folder, program=False)
+    (folder / ONNX).write_bytes((folder / ONNX).read_bytes()[:-1])
+    for load in (lambda: Bundle.load(folder), lambda: Bundle.load(folder, program=False)):
+        with pytest.raises(BundleRefused, match=r"encoder\.onnx was altered"):
+            load()
+    for use in (lambda: Encoder(unopened, "cpu").encode(picture(ImageKind.CXR)), lambda: unopened.save(folder)):
+        with pytest.raises(BundleRefused, match=r"encoder\.onnx was altered"):
+            use()
+    assert Encoder(saved, "cpu").encode(picture(ImageKind.CXR)).model_id == saved.model_id, "it was opened before"
+    (folder / ONNX).unlink()
+    with pytest.raises(BundleRefused, match=r"encoder\.onnx cannot be read"):
+        unopened.save(tmp_path / "other")
 
 
 def test_a_pickle_in_place_of_weights_is_never_opened(folder: Path) -> None:
