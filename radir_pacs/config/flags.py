@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
@@ -86,15 +87,25 @@ def flag_value(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     path: str | None = getattr(args, f"setting_{f.name}_file", None)
     if path is None:
         return said
-    return held_by(f, path)
+    return held_by(f, path, f"--{f.name.replace('_', '-')}-file")
 
 
-def held_by(f: Field[Any], path: str) -> str:
-    """The secret that a file holds. Raises SettingError."""
+def held_by(f: Field[Any], path: str, source: str) -> str:
+    """The secret in the file that ``source``, a flag or a variable, names. Raises SettingError, also for an empty file.
+
+    A message shows the path only where it exists: what does not may be the secret itself, given in the wrong place.
+    """
+    exists = os.path.exists(path)  # noqa: PTH110 - Path.exists raises where the name is too long
+    file = f"{f.name}: the file{f' {path}' if exists else ''} that {source} names"
     try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{f.name}: {path} cannot be read: {error}") from None
+        held = Path(path).read_text("utf-8-sig").strip()
+    except OSError as error:
+        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingError(f"{file} cannot be read: not UTF-8") from None
+    if not held:  # not rendered yet, perhaps: as a value it would start another database
+        raise SettingError(f"{file} is empty")
+    return held
 
 
 def _shows_secret(name: str, text: str) -> bool:

@@ -62,8 +62,8 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
             values[name] = parsed(f, flags[name], "the command line")
         elif is_set(f, env.get(ENV_PREFIX + name.upper())):
             values[name] = parsed(f, env[ENV_PREFIX + name.upper()], f"{ENV_PREFIX}{name.upper()}")
-        elif f.metadata["secret"] and (holder := env.get(f"{ENV_PREFIX}{name.upper()}_FILE", "").strip()):
-            values[name] = parsed(f, held_by(f, holder), holder)
+        elif f.metadata["secret"] and (path_of := env.get(holder := f"{ENV_PREFIX}{name.upper()}_FILE", "").strip()):
+            values[name] = parsed(f, held_by(f, path_of, holder), holder)
         elif name in from_file:
             values[name] = parsed(f, from_file[name], str(path))
     return Settings(**values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,41 @@ def test_a_variable_names_the_file_that_holds_it(tmp_path: Path) -> None:
         config.load(environ={"RADIR_API_TOKENS_FILE": str(tmp_path / "none")})
     with pytest.raises(SettingError, match="RADIR_WEB_PORT_FILE: unknown setting"):
         config.load(environ={"RADIR_WEB_PORT_FILE": str(tmp_path / "tokens")})
+
+
+SECRETS = [f.name for f in fields(Settings) if f.metadata["secret"]]
+
+
+@pytest.mark.parametrize("held", [b"", b"\n", b" \r\n\t", "\ufeff\n".encode()], ids=["none", "line", "blanks", "mark"])
+@pytest.mark.parametrize("name", SECRETS)
+def test_an_empty_file_is_an_error_that_names_setting_and_source(name: str, held: bytes, tmp_path: Path) -> None:
+    """A secret that is not rendered yet must not start another database, or leave out an authorization."""
+    (tmp_path / "secret").write_bytes(held)
+    (tmp_path / "radir.toml").write_text(f'{name} = "of-the-toml-file-with-many-characters"\n')
+    variable, flag = f"RADIR_{name.upper()}_FILE", f"--{name.replace('_', '-')}-file"
+    with pytest.raises(SettingError, match=f"{name}: .*{variable}.* is empty"):
+        config.load(environ={"RADIR_HOME": str(tmp_path), variable: str(tmp_path / "secret")})
+    with pytest.raises(SettingError, match=f"{name}: .*{flag}.* is empty"):
+        load(flag, str(tmp_path / "secret"))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(f"\ufeff{TOKEN}\r\n".encode())
+    assert config.load(environ={"RADIR_API_TOKENS_FILE": str(tmp_path / "secret")}).api_tokens == (TOKEN,)
+
+
+@pytest.mark.parametrize("said", ["postgresql://radir:geheim@db/radir", "geheim" * 100, "host=db password=geheim"])
+def test_a_secret_in_place_of_a_file_name_is_not_repeated(said: str) -> None:
+    with pytest.raises(SettingError, match=r"database_url: .*RADIR_DATABASE_URL_FILE.* cannot be read: ") as refused:
+        config.load(environ={"RADIR_DATABASE_URL_FILE": said})
+    assert "geheim" not in str(refused.value)
+    with pytest.raises(SettingError, match=r"database_url: .*--database-url-file.* cannot be read: ") as refused:
+        load("--database-url-file", said)
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_file_that_exists_is_named(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"\xff\xfe\x00")
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "latin", "not UTF-8")):
+        with pytest.raises(SettingError, match=f"database_url: .*{path}.* cannot be read: {reason}"):
+            config.load(environ={"RADIR_DATABASE_URL_FILE": str(path)})
