@@ -77,9 +77,9 @@ class _HelpSettings(argparse.Action):
 
 def flag_value(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     """The value of a setting on the command line. Raises SettingError for a secret: everybody could read it there."""
+    flag = f.name.replace("_", "-")
     said: str | None = getattr(args, "setting_" + f.name, None)
     if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
-        flag = f.name.replace("_", "-")
         raise SettingError(
             f"{f.name}: as a flag, every user of this machine can read it; give it by --{flag}-file FILE,"
             f" {ENV_PREFIX}{f.name.upper()} or radir.toml"
@@ -87,7 +87,9 @@ def flag_value(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     path: str | None = getattr(args, f"setting_{f.name}_file", None)
     if path is None:
         return said
-    return held_by(f, path, f"--{f.name.replace('_', '-')}-file")
+    if said:
+        raise SettingError(f"{f.name}: both --{flag} and --{flag}-file are given; one of them must go")
+    return held_by(f, path, f"--{flag}-file")
 
 
 def held_by(f: Field[Any], path: str, source: str) -> str:
