@@ -107,6 +107,12 @@ def test_an_empty_variable_does_not_hide_the_file(name: str, empty: str, tmp_pat
     assert getattr(config.load(environ=environ), name) in (TOKEN, (TOKEN,))
 
 
+def test_a_file_of_tokens_may_have_one_on_each_line(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"{TOKEN}\r\n{TOKEN[::-1]}\n")
+    loaded = config.load(environ={"RADIR_API_TOKENS_FILE": str(tmp_path / "tokens")})
+    assert loaded.api_tokens == (TOKEN, TOKEN[::-1])
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_two_sources_of_one_secret_are_an_error(name: str, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(TOKEN)
