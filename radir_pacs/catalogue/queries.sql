@@ -1727,7 +1727,7 @@ ORDER BY id DESC LIMIT %(limit)s;
 -- What failed for good and nobody asked for again is tried once more.
 INSERT INTO job (kind, key, max_attempts, urgency)
 SELECT j.kind, j.key, j.max_attempts, j.urgency FROM job AS j
-WHERE j.state = 'FAILED' AND j.kind <> 'encode'
+WHERE j.state = 'FAILED' AND j.kind <> 'encode' AND j.kind = ANY(%(kinds)s)
     AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
