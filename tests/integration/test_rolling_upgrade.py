@@ -7,16 +7,24 @@ declares which earlier release works with it.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
+from typing import Any
 from unittest.mock import patch
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from radir_pacs import __version__
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import database as database_module
 from radir_pacs.catalogue import migrate as migrate_module
+from radir_pacs.catalogue.database import Connection, Database
 from radir_pacs.catalogue.migrate import migrate, migrations, newest_schema
 from radir_pacs.cli.diagnosis import services as diagnosis
 from radir_pacs.cli.diagnosis.results import Level
@@ -65,6 +73,43 @@ def test_what_runs_goes_on_while_the_database_is_migrated(catalogue: Catalogue, 
     assert told <= 1
     add(catalogue, header(2))
     assert catalogue.studies.get("2.25.2").instance_count == 1
+
+
+def test_all_threads_are_answered_and_share_one_pool_after_a_migration(
+    settings: Settings, upgraded: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[ConnectionPool[Connection]] = []
+
+    class Recorded(ConnectionPool[Connection]):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            pools.append(self)
+
+    def rows(connection: Connection) -> int:
+        return len(connection.execute(b"SELECT * FROM study", prepare=True).fetchall())
+
+    def held(connection: Connection) -> int:
+        holding.release()
+        assert may_read.wait(60)
+        return rows(connection)
+
+    holding, may_read, deadline = Semaphore(0), Event(), time.monotonic() + 60
+    monkeypatch.setattr(database_module, "ConnectionPool", Recorded)
+    with contextlib.closing(Database(settings.database_url, connections=10)) as database:
+        with contextlib.ExitStack() as stack:  # each of its connections prepares the statement
+            for connection in [stack.enter_context(database.transaction()) for _ in range(10)]:
+                connection.execute(b"SELECT * FROM study", prepare=True)
+        upgraded()
+        with ThreadPoolExecutor(12) as threads:
+            read = [threads.submit(database.read, held) for _ in range(12)]
+            assert all(holding.acquire(timeout=60) for _ in range(10))
+            while pools[0].get_stats().get("requests_waiting", 0) < 2:
+                assert time.monotonic() < deadline, "two threads should wait for a connection"
+                time.sleep(0.01)
+            may_read.set()
+            assert [one.result(60) for one in read] == [0] * 12
+        assert [pool.closed for pool in pools] == [True, False]
+    assert pools[-1].closed
 
 
 def test_this_release_starts_and_works_on_the_next_ones_database(settings: Settings) -> None:
