@@ -1813,6 +1813,10 @@ SELECT kind, state, count(*)::integer AS n,
     max(abs(extract(epoch FROM now() - created_at))) FILTER (WHERE state IN ('PENDING', 'RUNNING'))::float8 AS oldest_s
 FROM job WHERE kind = ANY(%(kinds)s) GROUP BY kind, state ORDER BY kind, state;
 
+-- name: count_open_jobs_of_others
+-- Open jobs of none of these kinds: a later release made them, and only it can do them.
+SELECT count(*)::integer AS n FROM job WHERE state IN ('PENDING', 'RUNNING') AND NOT kind = ANY(%(kinds)s);
+
 -- name: count_encodings
 -- Encodings by model.
 SELECT model_id, count(*)::integer AS n FROM encoding GROUP BY model_id ORDER BY model_id;

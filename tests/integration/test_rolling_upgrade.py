@@ -28,6 +28,7 @@ from radir_pacs.catalogue.database import Connection, Database
 from radir_pacs.catalogue.migrate import migrate, migrations, newest_schema
 from radir_pacs.cli.diagnosis import services as diagnosis
 from radir_pacs.cli.diagnosis.results import Level
+from radir_pacs.cli.status import look
 from radir_pacs.config import Settings
 from radir_pacs.errors import StorageFailed
 from radir_pacs.types import JobKind, StudyState
@@ -155,6 +156,7 @@ def test_jobs_and_reasons_of_the_next_release_are_left_to_it(catalogue: Catalogu
     assert catalogue.jobs.sweep() == 0
     assert not catalogue.jobs.failed() and not catalogue.jobs.retried()
     assert not [count for count in catalogue.overview().jobs if count.kind not in JobKind]
+    assert look(settings, catalogue)["jobs_of_later_release"] == 2, "its open ones, after going back to this one"
     assert catalogue.jobs.retry_failed() == 0
     assert ids["PENDING"] not in catalogue.jobs.to_announce(10)
     with psycopg.connect(settings.database_url) as connection:
