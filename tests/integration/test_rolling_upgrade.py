@@ -7,22 +7,30 @@ declares which earlier release works with it.
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
+from typing import Any
 from unittest.mock import patch
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 
 from radir_pacs import __version__
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import database as database_module
 from radir_pacs.catalogue import migrate as migrate_module
+from radir_pacs.catalogue.database import Connection, Database
 from radir_pacs.catalogue.migrate import migrate, migrations, newest_schema
 from radir_pacs.cli.diagnosis import services as diagnosis
 from radir_pacs.cli.diagnosis.results import Level
+from radir_pacs.cli.status import look
 from radir_pacs.config import Settings
 from radir_pacs.errors import StorageFailed
-from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import JobKind, StudyState
 from tests.catalogue_material import add, claimed, encoding, header, register
 
@@ -68,6 +76,43 @@ def test_what_runs_goes_on_while_the_database_is_migrated(catalogue: Catalogue, 
     assert catalogue.studies.get("2.25.2").instance_count == 1
 
 
+def test_all_threads_are_answered_and_share_one_pool_after_a_migration(
+    settings: Settings, upgraded: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[ConnectionPool[Connection]] = []
+
+    class Recorded(ConnectionPool[Connection]):
+        def __init__(self, *given: Any, **options: Any) -> None:
+            super().__init__(*given, **options)
+            pools.append(self)
+
+    def rows(connection: Connection) -> int:
+        return len(connection.execute(b"SELECT * FROM study", prepare=True).fetchall())
+
+    def held(connection: Connection) -> int:
+        holding.release()
+        assert may_read.wait(60)
+        return rows(connection)
+
+    holding, may_read, deadline = Semaphore(0), Event(), time.monotonic() + 60
+    monkeypatch.setattr(database_module, "ConnectionPool", Recorded)
+    with contextlib.closing(Database(settings.database_url, connections=10)) as database:
+        with contextlib.ExitStack() as stack:  # each of its connections prepares the statement
+            for connection in [stack.enter_context(database.transaction()) for _ in range(10)]:
+                connection.execute(b"SELECT * FROM study", prepare=True)
+        upgraded()
+        with ThreadPoolExecutor(12) as threads:
+            read = [threads.submit(database.read, held) for _ in range(12)]
+            assert all(holding.acquire(timeout=60) for _ in range(10))
+            while pools[0].get_stats().get("requests_waiting", 0) < 2:
+                assert time.monotonic() < deadline, "two threads should wait for a connection"
+                time.sleep(0.01)
+            may_read.set()
+            assert [one.result(60) for one in read] == [0] * 12
+        assert [pool.closed for pool in pools] == [True, False]
+    assert pools[-1].closed
+
+
 def test_this_release_starts_and_works_on_the_next_ones_database(settings: Settings) -> None:
     upgrade(settings.database_url, f"-- works from: {newest_schema()}\n")
     with Catalogue.open(settings) as catalogue:
@@ -98,22 +143,21 @@ def test_jobs_and_reasons_of_the_next_release_are_left_to_it(catalogue: Catalogu
     add(catalogue, header())
     insert = (
         "INSERT INTO job (kind, key, max_attempts, state, lease_until, token, attempt, error, reason_code)"
-        " VALUES ('dream', 'of/sheep', 3, %s, now() - interval '1 hour', 1, 1, 'x', 'NOT_YET_KNOWN') RETURNING id"
+        " VALUES ('dream', %s, 3, %s, now() - interval '1 hour', 1, 1, 'x', 'NOT_YET_KNOWN') RETURNING id"
     )
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
         ids = {}
         for state in ("PENDING", "FAILED", "RUNNING"):
-            row = connection.execute(insert, [state]).fetchone()
+            row = connection.execute(insert, [f"of/sheep/{state}", state]).fetchone()
             assert row is not None
             ids[state] = row[0]
-            if state == "PENDING":  # one open job of a kind and key
-                connection.execute("UPDATE job SET key = 'of/rams' WHERE id = %s", [row[0]])
     assert catalogue.jobs.claim(ids["PENDING"], "old worker") is None
     assert catalogue.jobs.get(ids["PENDING"]) is None
     assert catalogue.jobs.sweep() == 0
     assert not catalogue.jobs.failed() and not catalogue.jobs.retried()
     assert not [count for count in catalogue.overview().jobs if count.kind not in JobKind]
-    assert catalogue.jobs.retry_failed(ReasonCode.OTHER) == 0
+    assert look(settings, catalogue)["jobs_of_later_release"] == 2, "its open ones, after going back to this one"
+    assert catalogue.jobs.retry_failed() == 0
     assert ids["PENDING"] not in catalogue.jobs.to_announce(10)
     with psycopg.connect(settings.database_url) as connection:
         rows = connection.execute("SELECT state, attempt FROM job WHERE kind = 'dream' ORDER BY id").fetchall()
