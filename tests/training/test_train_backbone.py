@@ -26,9 +26,10 @@ from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.models.bundles import copy_bundle, is_intact
 from radir_pacs.types import ImageKind, KeptTokens
 from radir_training.commands import train as command
-from radir_training.data import program_features
-from radir_training.data.program_features import spread, with_features
+from radir_training.data.program_features import feature_bytes, spread, with_features
 from radir_training.evaluation.embeddings import encoded
+from radir_training.learning import memory
+from radir_training.learning.batch_sharding import Ranks
 from radir_training.learning.recipe import OURS
 from radir_training.learning.train import train
 from radir_training.runs import session
@@ -388,15 +389,67 @@ def test_features_that_do_not_fit_are_refused_before_they_are_computed(
 ) -> None:
     monkeypatch.setitem(CONFIGS, "toy", TOY)
     monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: toy_set(80, seed=0))
-    monkeypatch.setattr(session, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
     words = ("--patients", "80", "--epochs", "1", "--batch", "16", "--cache", str(tmp_path))
     args = parsed(*words, "--start", str(trained), "--out", str(tmp_path / "model"))
     with pytest.raises(BadInput, match="fewer places"):
         args.run(args, None)
     assert not list(tmp_path.rglob("*.npy"))
-    assert (
-        program_features.feature_bytes(
-            Bundle.load(trained).network.config.stems[ImageKind.CXR]  # type: ignore[union-attr,arg-type]
-        )
-        == 2 * 64 * CHANNELS
-    )
+    assert bytes_of(trained) == 2 * 64 * CHANNELS
+
+
+def bytes_of(folder: Path) -> int:
+    """What the features of an image take with the program of a bundle."""
+    config = json.loads((folder / MANIFEST).read_text())["network"]["stems"]["CXR"]
+    return feature_bytes(ProgramConfig.from_json(config))
+
+
+def test_features_that_are_kept_need_no_room_on_the_disk(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training that is repeated or goes on, and the other processes of one, begin with what is there."""
+    monkeypatch.setitem(CONFIGS, "toy", TOY)
+    data = toy_set(80, seed=0)
+    monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: data)
+    stem = Bundle.load(trained).network.program
+    assert isinstance(stem, ProgramStem)
+    with_features(data, stem, tmp_path)
+    kept = sorted(tmp_path.rglob("*.npy"))
+    assert len(kept) == 80
+    for path in kept[:3]:
+        path.unlink()
+    kept[3].write_bytes(kept[3].read_bytes()[:-200])
+    words = ("--patients", "80", "--epochs", "1", "--batch", "16", "--cache", str(tmp_path))
+    args = parsed(*words, "--start", str(trained), "--out", str(tmp_path / "model"))
+    real = session.shutil.disk_usage
+
+    def leave(free: int) -> None:
+        monkeypatch.setattr(session.shutil, "disk_usage", lambda path: real(path)._replace(free=free))
+
+    leave(4 * bytes_of(trained) - 1)
+    with pytest.raises(BadInput, match="fewer places"):
+        args.run(args, None)
+    assert len(list(tmp_path.rglob("*.npy"))) == 77
+    leave(4 * bytes_of(trained))
+    assert args.run(args, None) == 0
+    assert len(list(tmp_path.rglob("*.npy"))) == 80
+
+
+def test_the_processes_of_a_machine_share_the_memory_that_features_take(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONFIGS, "toy", TOY)
+    monkeypatch.setattr(session, "phantom_set", lambda *_args, **_wishes: toy_set(80, seed=0))
+    free = 2 * 80 * bytes_of(trained) - 2
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    cpu = torch.device("cpu")
+    assert memory.share_of_free(cpu, Ranks()) == free
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    words = ("--patients", "80", "--epochs", "1", "--batch", "16", "--cache", str(tmp_path))
+    args = parsed(*words, "--start", str(trained), "--out", str(tmp_path / "model"))
+    with pytest.raises(BadInput, match="fewer places"):
+        args.run(args, None)
+    assert not list(tmp_path.rglob("*.npy"))
+    assert memory.share_of_free(cpu, Ranks(1, 4)) == free // 2
+    assert memory.share_of_free(cpu, Ranks(1, 4), after_first=True) == free, "the first has taken its own"
+    assert memory.share_of_free(cpu, Ranks(2, 4), after_first=True) == free // 2, "on another machine"

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,13 @@ def feature_bytes(config: ProgramConfig) -> int:
     return 2 * config.channels * int(np.prod(config.grid))
 
 
+def missing_features(data: StudySet, config: ProgramConfig, cache: Path) -> int:
+    """Of how many images no features are kept yet."""
+    folder, least = _folder(cache, config), feature_bytes(config)
+    paths = {folder / _name(image, int(view)) for image, view in zip(data.images, data.views, strict=True)}
+    return sum(not path.is_file() or path.stat().st_size < least for path in paths)
+
+
 def with_features(
     data: StudySet, stem: ProgramStem, cache: Path, progress: Callable[[int], None] = lambda done: None
 ) -> StudySet:
@@ -38,16 +46,24 @@ def with_features(
 
     Raises BadInput where an image has no features that half precision can hold, OSError.
     """
-    folder = cache / f"features-{stem.config.sha256[:16]}"
+    folder = _folder(cache, stem.config)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what can be told of patients' images
     found = np.empty((len(data), stem.places, stem.config.channels), np.float16)
     for row, (image, view) in enumerate(zip(data.images, data.views, strict=True)):
-        name = hashlib.sha256(f"{FORMAT} {view} {image.shape} ".encode() + np.ascontiguousarray(image).tobytes())
-        path = folder / f"{name.hexdigest()[:32]}.npy"
+        path = folder / _name(image, int(view))
         kept = _kept(path, found.shape[1:])
         found[row] = _made(stem, image.astype(np.float32), int(view), path) if kept is None else kept
         progress(row + 1)
     return replace(data, images=found, features=True)
+
+
+def _folder(cache: Path, config: ProgramConfig) -> Path:
+    return cache / f"features-{config.sha256[:16]}"
+
+
+def _name(image: np.ndarray[Any, Any], view: int) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {view} {image.shape} ".encode() + np.ascontiguousarray(image).tobytes())
+    return f"{digest.hexdigest()[:32]}.npy"
 
 
 def _kept(path: Path, shape: tuple[int, ...]) -> F16 | None:

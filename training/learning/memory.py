@@ -13,9 +13,10 @@ from torch import Tensor
 
 from radir_pacs.errors import BadInput
 
+from .batch_sharding import Ranks
 from .objective import TRIPLET_REGIONS
 from .recipe import stages
-from .train import CPU, Training
+from .train import Training
 
 GB = 1e9
 COPIES = 5  # copies of the weights, at most: the weights, gradients, two moments, average
@@ -70,9 +71,7 @@ def need(training: Training) -> Need:
 def check_memory(training: Training) -> tuple[Need, str | None]:
     """The memory needed, and a warning where it is tight. Raises BadInput, saying what to do, where there is not
     enough."""
-    needed, free = need(training), free_bytes(training.device)
-    if training.device == CPU:  # the processes on one machine share its free memory
-        free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed, free = need(training), share_of_free(training.device, training.ranks)
     if needed.total > free:
         raise BadInput(
             f"the training needs about {needed}; {free / GB:.2f} GB are free: use a smaller --batch, or process "
@@ -87,6 +86,20 @@ def _parts(training: Training, needed: Need, free: int) -> int:
     left = max(free - needed.weights - needed.tables, 1)
     wanted = training.recipe.accumulate * -(-needed.activations // left)
     return int(min(max(wanted, 2), max(2, training.recipe.batch // training.ranks.count)))
+
+
+def share_of_free(device: torch.device, ranks: Ranks, *, after_first: bool = False) -> int:
+    """What this process may still allocate: those of one machine share its memory, while each has a GPU of its own.
+
+    after_first: the first process of all has taken its own already.
+    """
+    free = free_bytes(device)
+    if device.type == "cuda":
+        return free
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if after_first and 0 < ranks.number < here:  # on the machine of the first
+        here -= 1
+    return free // here
 
 
 def free_bytes(device: torch.device) -> int:

@@ -24,15 +24,15 @@ from radir_pacs.types import ImageKind
 from ..data.folder_set import folder_set
 from ..data.people import KNOWN_PATIENTS, KnownPatients
 from ..data.phantom_set import phantom_set
-from ..data.program_features import feature_bytes, with_features
+from ..data.program_features import feature_bytes, missing_features, with_features
 from ..data.studies import LOCAL, SYNTHETIC, StudySet, check_usable
 from ..evaluation.regions import LEAST_QUERIES
 from ..learning.batch_sharding import Ranks
 from ..learning.checkpoints import Checkpoints
 from ..learning.curves import Curves
-from ..learning.memory import GB, check_memory, free_bytes
+from ..learning.memory import GB, check_memory, share_of_free
 from ..learning.recipe import Recipe
-from ..learning.train import Step, Training, measured, train
+from ..learning.train import CPU, Step, Training, measured, train
 from .held_out import MOST, HeldOut, split
 
 PROGRAM = "program"  # of what a manifest says of its training
@@ -75,7 +75,7 @@ def trained_bundle(request: TrainingRequest, ranks: Ranks) -> Bundle:
         training, pictures = split(data, request.recipe.seed)
         names = training.names
         del data  # 12,000 CT take 4.7 GB, and both parts are copies
-        training, apart = _as_features(request, (training, pictures), start_bar)
+        training, apart = _as_features(request, (training, pictures), ranks, start_bar)
         if ranks.first:
             ranks.wait()
         conditional, seed = request.recipe.conditional, request.recipe.seed
@@ -163,7 +163,7 @@ def _studies(request: TrainingRequest, start_bar: StartBar, console: Console) ->
 
 
 def _as_features(
-    request: TrainingRequest, parts: tuple[StudySet, StudySet], start_bar: StartBar
+    request: TrainingRequest, parts: tuple[StudySet, StudySet], ranks: Ranks, start_bar: StartBar
 ) -> tuple[StudySet, StudySet]:
     """(training, held-out) as features of the program that the network reads, or as they are. Raises BadInput."""
     began = None if request.start is None else request.start.network
@@ -174,13 +174,15 @@ def _as_features(
     if stem is None:
         return parts
     training, apart = parts
-    images = len(training) + len(apart)
-    needed, free = images * feature_bytes(stem.config), free_bytes(torch.device("cpu"))
+    images, each = len(training) + len(apart), feature_bytes(stem.config)
+    held, free = images * each, share_of_free(CPU, ranks, after_first=True)
+    written = each * sum(missing_features(part, stem.config, request.cache) for part in parts)
     left = shutil.disk_usage(request.cache).free
-    if needed > min(free, left):
+    if held > free or written > left:
         raise BadInput(
-            f"the features of {images} images take {needed / GB:.2f} GB of memory and of disk, where {free / GB:.2f} "
-            f"and {left / GB:.2f} GB are free: export the program with fewer places (a mean over neighbours at its end)"
+            f"the features of {images} images take {held / GB:.2f} GB of memory, and {written / GB:.2f} GB more of "
+            f"disk, where {free / GB:.2f} and {left / GB:.2f} GB are free: export the program with fewer places (a "
+            "mean over neighbours at its end)"
         )
     advance = start_bar("features of the backbone", images)
     found = with_features(training, stem, request.cache, lambda done: advance(done, ""))
