@@ -49,6 +49,7 @@ def settings_page() -> str:
         "`RADIR_CONFIG` names the file as `--config` does. `api_tokens`, `s3_secret_access_key`, `pull_authorization`,",
         "and `database_url` and `broker_url` with a password, are refused as flags: `--NAME-file FILE` (as",
         "`--api-tokens-file`) or `RADIR_NAME_FILE` in the environment names a file that holds the value.",
+        "It must hold one; the variable itself is then empty or not set, since two values are an error.",
         "",
         "| flag | environment | default | meaning |",
         "|---|---|---|---|",

@@ -134,11 +134,12 @@ def serve(
 def hear(app: Celery) -> None:
     """From now on a message wakes who waits at a queue of pgmq, which is looked at once a second besides.
 
-    Not for those who only send: they would LISTEN in Postgres, and never read what they hear.
+    Ten times a second where the queue cannot be made to tell of its messages. Not for those who only send: they would
+    LISTEN in Postgres, and never read what they hear.
     """
     if _scheme(app.conf.broker_url) == "pgmq":
-        heard = {"use_notify": True, "notify_throttle_interval_ms": 0}  # each message is told
-        app.conf.broker_transport_options = {**app.conf.broker_transport_options, **heard}
+        app.conf.broker_transport = "radir_workers.bell:Transport"
+        app.conf.broker_transport_options = {**app.conf.broker_transport_options, "use_notify": True}
 
 
 def leave(give_back: Callable[[], None], end: Callable[[int], object] = os._exit) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from radir_pacs.catalogue import embedded
 from radir_pacs.catalogue.queries import QUERIES
@@ -76,6 +77,7 @@ class Database:
     def __init__(self, conninfo: str, *, connections: int = 10) -> None:
         self.conninfo = conninfo
         self._connections = connections
+        self._replacing = threading.Lock()  # around every change of the pool
         self._pool = self._make_pool()
         self._watch = Watch(conninfo, on_away=self._drop_pool, on_back=self._renew_pool)
 
@@ -100,17 +102,27 @@ class Database:
 
     def _drop_pool(self) -> None:
         """Fail all waits for a connection; connections in use are closed when they are returned."""
-        self._pool.close(timeout=0)
+        with self._replacing:
+            self._pool.close(timeout=0)
 
     def _renew_pool(self) -> None:
         """Replace the pool: a new one connects at once, the old one would wait longer and longer between attempts."""
-        self._pool = self._make_pool()
+        with self._replacing:
+            self._replace_pool()
 
     def _forget(self, pool: ConnectionPool[Connection]) -> None:
-        """A later release migrated the database: what the pool's connections prepared is of before."""
-        if pool is self._pool:
-            self._renew_pool()
-            pool.close(timeout=0)
+        """A later release migrated the database: what the pool's connections prepared is of before.
+
+        Every thread that meets it comes here; the first one replaces the pool, unless it was closed meanwhile.
+        """
+        with self._replacing:
+            if pool is self._pool and not pool.closed:
+                self._replace_pool()
+
+    def _replace_pool(self) -> None:
+        """The new one is there before the old one is closed, so that who waits at the old one can turn to it."""
+        old, self._pool = self._pool, self._make_pool()
+        old.close(timeout=0)
 
     def await_answer(self, within_s: float) -> bool:
         """Whether the database answers, within ``within_s``."""
@@ -118,7 +130,8 @@ class Database:
 
     def close(self) -> None:
         self._watch.close()
-        self._pool.close()
+        with self._replacing:
+            self._pool.close()
 
     def read(self, send: Callable[[Connection], _T]) -> _T:
         """What ``send`` makes of a pipeline of statements; their results are there when it is returned.
@@ -208,8 +221,7 @@ class Database:
     def _connection(self, ticket: Ticket, tried: bool) -> Iterator[Connection]:
         """A working connection from the pool; ``watch`` bounds every wait for the server."""
         while True:
-            pool = self._pool
-            with pool.connection() as connection, self._watch.using(ticket, connection):
+            with self._taken() as (pool, connection), self._watch.using(ticket, connection):
                 if tried and not _works(connection):  # the server was restarted: the pool replaces it
                     connection.close()
                     continue
@@ -221,6 +233,20 @@ class Database:
                     self._forget(pool)
                     raise
                 return
+
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[tuple[ConnectionPool[Connection], Connection]]:
+        """A connection from the pool, and the pool. Raises PoolClosed when there is no other by now."""
+        with contextlib.ExitStack() as stack:
+            while True:
+                pool = self._pool
+                try:
+                    connection = stack.enter_context(pool.connection())
+                    break
+                except PoolClosed:
+                    if pool is self._pool:
+                        raise
+            yield pool, connection
 
 
 @contextlib.contextmanager

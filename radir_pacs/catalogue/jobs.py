@@ -192,7 +192,7 @@ class Jobs(CataloguePart):
     def retry_failed(self, reason_code: ReasonCode | None = None) -> int:
         """Enqueue again what `failed` lists, or only the jobs with one reason code; returns how many."""
         with self._database.transaction() as connection:
-            return run(connection, "retry_failed_jobs", reason_code=reason_code).rowcount
+            return run(connection, "retry_failed_jobs", kinds=KINDS, reason_code=reason_code).rowcount
 
     def prune(self, keep_s: float) -> int:
         """Forget jobs that ended more than ``keep_s`` ago."""

@@ -39,6 +39,7 @@ def overview(database: Database, scope: Scope) -> Overview:
         )
         refusals = run(connection, "count_refusals").fetchone()
         waiting = run(connection, "count_waiting_reports").fetchone()
+        later = run(connection, "count_open_jobs_of_others", kinds=list(JobKind)).fetchone()
         return Overview(
             processes=tuple(ProcessRow(**row) for row in run(connection, "processes")),
             studies={StudyState(row["state"]): row["n"] for row in run(connection, "count_studies")},
@@ -47,6 +48,7 @@ def overview(database: Database, scope: Scope) -> Overview:
             unread_reports={row["language"]: row["n"] for row in run(connection, "count_unread_reports")},
             refusals_last_day=refusals["n"] if refusals else 0,
             waiting_reports=waiting["n"] if waiting else 0,
+            jobs_of_later_release=later["n"] if later else 0,
             messages={row["outcome"]: row["n"] for row in run(connection, "count_messages")},
             oldest_open_job_s=max((job.oldest_s for job in jobs if job.oldest_s is not None), default=None),
         )

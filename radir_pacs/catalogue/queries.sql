@@ -1727,7 +1727,7 @@ ORDER BY id DESC LIMIT %(limit)s;
 -- What failed for good and nobody asked for again is tried once more.
 INSERT INTO job (kind, key, max_attempts, urgency)
 SELECT j.kind, j.key, j.max_attempts, j.urgency FROM job AS j
-WHERE j.state = 'FAILED' AND j.kind <> 'encode'
+WHERE j.state = 'FAILED' AND j.kind <> 'encode' AND j.kind = ANY(%(kinds)s)
     AND (%(reason_code)s::text IS NULL OR j.reason_code = %(reason_code)s::text)
     AND NOT EXISTS (SELECT FROM job AS later WHERE later.kind = j.kind AND later.key = j.key AND later.id > j.id)
 ON CONFLICT (kind, key) WHERE state IN ('PENDING', 'RUNNING') DO NOTHING
@@ -1812,6 +1812,10 @@ SELECT state, count(*)::integer AS n FROM study GROUP BY state;
 SELECT kind, state, count(*)::integer AS n,
     max(abs(extract(epoch FROM now() - created_at))) FILTER (WHERE state IN ('PENDING', 'RUNNING'))::float8 AS oldest_s
 FROM job WHERE kind = ANY(%(kinds)s) GROUP BY kind, state ORDER BY kind, state;
+
+-- name: count_open_jobs_of_others
+-- Open jobs of none of these kinds: a later release made them, and only it can do them.
+SELECT count(*)::integer AS n FROM job WHERE state IN ('PENDING', 'RUNNING') AND NOT kind = ANY(%(kinds)s);
 
 -- name: count_encodings
 -- Encodings by model.

@@ -281,6 +281,7 @@ class Overview:
     refusals_last_day: int
     oldest_open_job_s: float | None
     waiting_reports: int = 0  # versions of reports without a study
+    jobs_of_later_release: int = 0  # open ones, of kinds that this release does not know
     messages: Mapping[str, int] = field(default_factory=dict)  # HL7, by `Outcome`
 
     @property

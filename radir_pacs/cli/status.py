@@ -71,6 +71,7 @@ def look(settings: Settings, catalogue: Catalogue) -> dict[str, Any]:
         "studies": dict(overview.studies),
         "jobs": dict(jobs),
         "queue": dict(queue),
+        "jobs_of_later_release": overview.jobs_of_later_release,
         "oldest_job_age_s": overview.oldest_open_job_s,
         "oldest_job_age_s_by_kind": dict(overview.oldest_by_kind),
         "encodings": dict(overview.encodings),
@@ -143,6 +144,9 @@ def _show(found: dict[str, Any]) -> None:
     ):
         shown = ", ".join(f"{key} {count}" for key, count in counts.items()) or "none"
         out.print(f"{label:<10}  {shown}{note}", markup=False)
+    if found["jobs_of_later_release"]:
+        jobs = counted(found["jobs_of_later_release"], "job")
+        out.print(f"{'unknown':<10}  {jobs} that a later release made, and only it can do")
     if found["index_engine"] != LOCAL or found["index_moving"]:
         to_go = f"; {counted(found['index_moving'], 'region')} to move: radir index show"
         out.print(f"{'index':<10}  {found['index_engine']}{to_go if found['index_moving'] else ''}")

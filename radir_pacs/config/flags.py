@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import Field, fields
@@ -76,9 +77,9 @@ class _HelpSettings(argparse.Action):
 
 def flag_value(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     """The value of a setting on the command line. Raises SettingError for a secret: everybody could read it there."""
+    flag = f.name.replace("_", "-")
     said: str | None = getattr(args, "setting_" + f.name, None)
     if said is not None and f.metadata["secret"] and _shows_secret(f.name, said):
-        flag = f.name.replace("_", "-")
         raise SettingError(
             f"{f.name}: as a flag, every user of this machine can read it; give it by --{flag}-file FILE,"
             f" {ENV_PREFIX}{f.name.upper()} or radir.toml"
@@ -86,15 +87,27 @@ def flag_value(f: Field[Any], args: argparse.Namespace | None) -> str | None:
     path: str | None = getattr(args, f"setting_{f.name}_file", None)
     if path is None:
         return said
-    return held_by(f, path)
+    if said:
+        raise SettingError(f"{f.name}: both --{flag} and --{flag}-file are given; one of them must go")
+    return held_by(f, path, f"--{flag}-file")
 
 
-def held_by(f: Field[Any], path: str) -> str:
-    """The secret that a file holds. Raises SettingError."""
+def held_by(f: Field[Any], path: str, source: str) -> str:
+    """The secret in the file that ``source``, a flag or a variable, names. Raises SettingError, also for an empty file.
+
+    A message shows the path only where it exists: what does not may be the secret itself, given in the wrong place.
+    """
+    exists = os.path.exists(path)  # noqa: PTH110 - Path.exists raises where the name is too long
+    file = f"{f.name}: the file{f' {path}' if exists else ''} that {source} names"
     try:
-        return Path(path).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{f.name}: {path} cannot be read: {error}") from None
+        held = Path(path).read_text("utf-8-sig").strip()
+    except OSError as error:
+        raise SettingError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingError(f"{file} cannot be read: not UTF-8") from None
+    if not held:  # not rendered yet, perhaps: as a value it would start another database
+        raise SettingError(f"{file} is empty")
+    return held
 
 
 def _shows_secret(name: str, text: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,17 @@ def _toml(path: Path, *, required: bool) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"config: {path} cannot be read: {error}") from None
+
+
+def _in_environment(f: Field[Any], env: Mapping[str, str]) -> tuple[str, str] | None:
+    """What the environment says of a setting, and which variable says it. Raises SettingError."""
+    variable = ENV_PREFIX + f.name.upper()
+    text, holder = env.get(variable), f"{variable}_FILE"
+    if f.metadata["secret"] and (path := env.get(holder, "").strip()):
+        if text and text.strip():  # an empty one is not set: compose files pass it on
+            raise SettingError(f"{f.name}: both {variable} and {holder} are set; one of them must go")
+        return held_by(f, path, holder), holder
+    return (text, variable) if text is not None and is_set(f, text) else None
 
 
 def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -60,10 +71,8 @@ def load(args: argparse.Namespace | None = None, environ: Mapping[str, str] | No
     for name, f in known.items():
         if flags[name] is not None:
             values[name] = parsed(f, flags[name], "the command line")
-        elif is_set(f, env.get(ENV_PREFIX + name.upper())):
-            values[name] = parsed(f, env[ENV_PREFIX + name.upper()], f"{ENV_PREFIX}{name.upper()}")
-        elif f.metadata["secret"] and (holder := env.get(f"{ENV_PREFIX}{name.upper()}_FILE", "").strip()):
-            values[name] = parsed(f, held_by(f, holder), holder)
+        elif (said := _in_environment(f, env)) is not None:
+            values[name] = parsed(f, *said)
         elif name in from_file:
             values[name] = parsed(f, from_file[name], str(path))
     return Settings(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field
 from pathlib import Path
@@ -31,7 +32,7 @@ _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "float": float,
     "Path": _folder,
     "bool": _boolean,
-    "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+    "tuple[str, ...]": lambda text: tuple(part.strip() for part in re.split(r"[,\n]", text) if part.strip()),
 }
 
 

@@ -12,13 +12,16 @@ class BatchSize:
     """As many as a pass of ``LONGEST_PASS_S`` takes and as fit into memory, ``most`` at most; one until it is known.
 
     A pass for which memory did not suffice sets the limit at half of it. What took the memory may come back, or be gone
-    for good: after ``_HEALED`` passes of that size the limit rises by a quarter, so that a try costs one pass in many.
+    for good: after ``_HEALED`` full passes the limit rises by a quarter. Where that is too much, what held before is
+    the limit again, and the next try comes after twice as many passes.
     """
 
     def __init__(self, most: int) -> None:
         self._asked = most
         self._most = most
         self._full = 0  # passes of the present limit or more, since it was set
+        self._held = 0  # a smaller limit that held for long
+        self._patience = _HEALED
         self._image_s = 0.0
         self._image_bytes = 0
         self._known = False
@@ -39,12 +42,18 @@ class BatchSize:
         self._image_bytes = max(self._image_bytes, peak_bytes // images)
         self._known = True
         self._full += images >= self._most
-        if self._full >= _HEALED and self._most < self._asked:
+        if self._full >= self._patience and self._most < self._asked:
+            self._held = self._most
             self._set(min(self._asked, self._most + max(1, self._most // 4)))
 
     def too_many(self, images: int) -> None:
         """Memory did not suffice for this many."""
-        self._set(max(1, min(self._most, images // 2)))
+        if images > self._held > 0:
+            self._set(self._held)
+            self._patience *= 2
+        else:
+            self._held = 0
+            self._set(max(1, min(self._most, images // 2)))
 
     def _set(self, most: int) -> None:
         self._most, self._full = most, 0

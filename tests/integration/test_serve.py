@@ -98,6 +98,19 @@ def test_a_listener_and_a_relay_are_probed_counted_and_drained(settings: Setting
     assert not (settings.home / "logs").exists()
 
 
+def test_the_roles_have_the_secret_that_a_file_holds(settings: Settings, catalogue: Catalogue) -> None:
+    """As in a container: the file is named to the supervisor, whose children inherit its environment."""
+    settings.home.mkdir(exist_ok=True)
+    secret = settings.home / "database_url"
+    secret.write_text(f"{settings.database_url}\n")
+    given = {"RADIR_DATABASE_URL": "", "RADIR_DATABASE_URL_FILE": str(secret)}
+    with served(settings, "relay", **given) as (process, monitor):
+        wait_for(lambda: status_of(f"{monitor}/health/ready") == 200, 60)
+        assert [row.name for row in catalogue.processes.all()] == ["relay@one"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_an_association_that_never_ends_does_not_hold_up_the_end(settings: Settings, catalogue: Catalogue) -> None:
     with served(settings, "listener", RADIR_DRAIN_S="0.2") as (process, monitor):
         wait_for(lambda: status_of(f"{monitor}/health/ready") == 200, 60)

@@ -228,5 +228,5 @@ class Drill:
 def _unanswered(answers: list[Answer], since: float) -> float:
     """The longest time without a right answer, from ``since`` until now."""
     right = [one.ended for one in list(answers) if one.status == 200 and one.ended > since]
-    times = [since, *right] if right else [since, time.monotonic()]
+    times = [since, *right, time.monotonic()]
     return max(later - sooner for sooner, later in pairwise(times))

@@ -85,7 +85,7 @@ def test_a_window_spreads_what_differs_little() -> None:
 
 def test_windows_come_before_bands_and_travel_in_the_manifest() -> None:
     stem = CONFIGS["tiny"].stems[ImageKind.CT]
-    assert stem.windows and stem.bands
+    assert isinstance(stem, StemConfig) and stem.windows and stem.bands
     image = ramp((8, 8, 8))
     shown = Bands((8, 8, 8), stem.bands, stem.windows)(image)
     torch.testing.assert_close(shown[:, 1:2], Bands((8, 8, 8), (), stem.windows)(image)[:, 1:])
@@ -93,7 +93,8 @@ def test_windows_come_before_bands_and_travel_in_the_manifest() -> None:
     told = CONFIGS["tiny"].to_json()
     assert NetworkConfig.from_json(told) == CONFIGS["tiny"]
     del told["stems"]["CT"]["windows"]
-    assert NetworkConfig.from_json(told).stems[ImageKind.CT].windows == (), "one from before there were windows"
+    earlier = NetworkConfig.from_json(told).stems[ImageKind.CT]
+    assert isinstance(earlier, StemConfig) and earlier.windows == (), "one from before there were windows"
 
 
 @pytest.mark.parametrize("windows", [((0.0, 0.0),), ((0.0, -1.0),), ((float("nan"), 1.0),), ((0.0, 1.0),) * 5])

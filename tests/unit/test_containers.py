@@ -99,8 +99,61 @@ def test_compose_reads_the_files_and_every_container_of_ours_is_confined(names: 
             parser(service["command"][0]).parse_args(service["command"])
         settings = {key.removeprefix("RADIR_").lower() for key in service["environment"] if key.startswith("RADIR_")}
         assert settings - {"token", "api_tokens_file"} <= vars(Settings()).keys(), name
-        if "token" not in settings:
-            assert service["environment"]["RADIR_API_TOKENS_FILE"] == service["secrets"][0]["target"], name
+
+
+@pytest.mark.parametrize("names", COMPOSED.values(), ids=COMPOSED)
+def test_the_tokens_are_where_the_web_service_is_and_nowhere_else(names: list[str]) -> None:
+    """They administer: what takes in images, or decodes them, has no use for them."""
+    web = {}
+    for name, service in composed(names)["services"].items():
+        environment = service["environment"]
+        given = {key: environment.get(f"RADIR_{key.upper()}") for key in ("web_host", "api_tokens_file")}
+        command = service.get("command") or ["up"]
+        if service["image"].startswith("radir-pacs") and (command[0] == "up" or "web" in command):
+            (secret,) = service["secrets"]
+            web[name] = given == {"web_host": "0.0.0.0", "api_tokens_file": secret["target"]}
+            ports = [port["target"] for port in service["ports"]]
+            assert 8042 in ports, name
+        else:
+            assert not any(given.values()) and not service.get("secrets"), name
+    assert list(web.values()) == [True], web
+
+
+def test_the_engines_of_every_role_are_the_same() -> None:
+    services = composed(COMPOSED["engines"])["services"].values()
+    ours = [one["environment"] for one in services if one["image"].startswith("radir-pacs")]
+    alone = ("RADIR_WEB_HOST", "RADIR_API_TOKENS_FILE")
+    shared = [{key: value for key, value in one.items() if key not in alone} for one in ours]
+    assert len(shared) == 4 and "RADIR_DATABASE_URL" in shared[0] and all(one == shared[0] for one in shared)
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [{}, {"unshare": "exit 1"}, {"jq": "exit 1"}, {"buildah": '[ "$5" != rm ]'}],
+    ids=["it ends well", "unhealthy", "not started", "not removed"],
+)
+def test_the_tokens_of_a_try_are_read_by_nobody_else_and_go_at_its_end(fails: dict[str, str], tmp_path: Path) -> None:
+    """The script itself, with programs in place of those that it calls; ``chown`` notes the mode of each file."""
+    programs, tried = tmp_path / "programs", tmp_path / "tried"
+    programs.mkdir()
+    tried.mkdir()
+    (tried / "api_tokens").write_text("of a try that was killed, and readable")
+    does = dict.fromkeys(("buildah", "crun", "mmdebstrap", "jq", "unshare", "sleep", "seq"), "exit 0")
+    does["chown"] = f'stat -c "%a %n" "${{@: -1}}" >>{tmp_path}/modes'
+    for program, text in (does | fails).items():
+        (programs / program).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (programs / program).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", 'umask 022; exec bash "$0"', str(FOLDER / "try")],
+        env={"PATH": f"{programs}:{os.environ['PATH']}", "RADIR_TRY": str(tried)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode == 0) is (not fails), done.stderr
+    assert f"600 {tried / 'api_tokens'}" in (tmp_path / "modes").read_text().splitlines()
+    assert not (tried / "api_tokens").exists()
+    assert "buildah" in fails or not list(tried.glob("home.*"))
 
 
 def test_the_roles_of_the_engines_are_all_of_them() -> None:

@@ -140,10 +140,26 @@ def test_a_lack_of_memory_that_is_over_does_not_halve_batches_for_years() -> Non
         size.passed(size.limit(), 0.01 * size.limit())
         limits.append(size.limit())
     assert limits[50] == 2 and sorted(limits) == limits and limits[-1] == 8
+    size = BatchSize(8)
+    size.passed(1, 0.01)
     size.too_many(8)
     for _ in range(1000):
         size.passed(1, 0.01)
     assert size.limit() == 4, "smaller batches tell nothing about larger ones"
+
+
+def test_a_memory_that_stays_small_is_tried_ever_more_seldom() -> None:
+    fit, size = 31, BatchSize(64)
+    size.passed(1, 0.001)
+    failed, done = 0, 0
+    for _ in range(3000):
+        if (images := size.limit()) > fit:
+            size.too_many(images)
+            failed += 1
+        else:
+            size.passed(images, 0.001 * images)
+            done += images
+    assert failed <= 7 and done > 3000 * 0.75 * fit
 
 
 class FakeGpu:

@@ -54,9 +54,10 @@ def page(warm_page: Page) -> Iterator[Page]:
     """As it is to who comes first; at its end nothing may have broken the Content-Security-Policy."""
     yield warm_page
     warm_page.unroute_all()
-    assert warm_page.evaluate("window.violations ?? []") == []
+    violations = warm_page.evaluate("window.violations ?? []")
     warm_page.evaluate("localStorage.clear(); sessionStorage.clear()")
     warm_page.context.clear_cookies()
+    assert violations == []
 
 
 def open_study(page: Page, archive: Archive, *studies: str) -> None:
