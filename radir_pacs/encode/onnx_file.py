@@ -99,9 +99,11 @@ def _session(content: bytes, threads: int) -> Any:
     options.log_severity_level = 4  # we report errors ourselves, once
     options.use_deterministic_compute = True
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's errors share no other base
         raise ValueError(f"the runtime cannot open the model: {_first_line(error)}") from None
+    session._model_bytes = None  # the whole file, which it keeps to open it anew with other providers: we have one
+    return session
 
 
 def _first_line(error: Exception) -> str:

@@ -174,6 +174,8 @@ def test_a_program_is_read_when_it_is_needed_and_is_then_what_its_hash_says(tmp_
         with pytest.raises(BundleRefused, match=r"encoder\.onnx was altered"):
             use()
     assert Encoder(saved, "cpu").encode(picture(ImageKind.CXR)).model_id == saved.model_id, "it was opened before"
+    assert saved.onnx is not None
+    assert not [value for value in vars(saved.onnx._session).values() if isinstance(value, bytes)], "held twice"
     (folder / ONNX).unlink()
     with pytest.raises(BundleRefused, match=r"encoder\.onnx cannot be read"):
         unopened.save(tmp_path / "other")
