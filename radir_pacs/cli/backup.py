@@ -116,6 +116,10 @@ def _back_up(args: argparse.Namespace, settings: Settings, repository: Repositor
             f" database {manifest.database.size_bytes / 1e6:.1f} MB, {told['seconds']} s",
             soft_wrap=True,
         )
+        if not settings.backup_key:
+            out.print(
+                "not encrypted: who reads the backup reads patients and tokens; set backup_key before the first one"
+            )
         if args.keep:
             gone = counted(copied.snapshots_removed, "snapshot"), counted(copied.objects_removed, "object")
             out.print(f"{gone[0]} and {gone[1]} removed")

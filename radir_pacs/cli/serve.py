@@ -24,7 +24,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Runs the processes of one role, or several, until SIGTERM, and starts again what ends. Every"
         " machine needs the same database_url and broker_url. 'all' is what 'radir up' runs.",
     )
-    parser.add_argument("roles", nargs="+", choices=(*Role, _ALL), metavar="ROLE", help=", ".join((*Role, _ALL)))
+    parser.add_argument(
+        "roles", nargs="+", choices=[*map(str, Role), _ALL], metavar="ROLE", help=", ".join((*Role, _ALL))
+    )
     parser.add_argument("--machine", default="", help="name of this machine in 'radir status' (default: its host name)")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)

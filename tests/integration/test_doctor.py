@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from radir_pacs.backup.sealing import make_key
 from radir_pacs.callers import Role
 from radir_pacs.catalogue import Catalogue, Peer
 from radir_pacs.cli import main
@@ -182,6 +183,14 @@ def test_a_peer_that_does_not_admit_us_is_not_told_to_be_started(
 def test_rules_that_no_worker_could_read(settings: Settings) -> None:
     assert found(services.rules, settings) == {"RULES": Level.OK}
     assert found(services.rules, replace(settings, rules_file="/no/such.toml")) == {"RULES": Level.ERROR}
+
+
+def test_a_key_of_backups_that_is_gone(settings: Settings, tmp_path: Path) -> None:
+    assert found(services.backup_key, settings) == {}
+    keyed = replace(settings, backup_key=str(tmp_path / "key"))
+    assert found(services.backup_key, keyed) == {"BACKUP_KEY": Level.ERROR}
+    make_key(tmp_path / "key")
+    assert found(services.backup_key, keyed) == {"BACKUP_KEY": Level.OK}
 
 
 def test_brokers(settings: Settings) -> None:

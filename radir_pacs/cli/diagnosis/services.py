@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 from radir_pacs import __version__
+from radir_pacs.backup.sealing import read_key
 from radir_pacs.catalogue import Catalogue, SchemaVersions
 from radir_pacs.cli.diagnosis import doors
 from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
@@ -186,6 +188,17 @@ def retention(settings: Settings) -> Iterator[CheckResult]:
         yield ok("RETENTION", "rules end pixels" if found.removes else "pixels are kept")
 
 
+def backup_key(settings: Settings) -> Iterator[CheckResult]:
+    """Whether the key of encrypted backups can be read: the nightly one would fail without a witness."""
+    if settings.backup_key:
+        try:
+            read_key(Path(settings.backup_key).expanduser())
+        except SettingError as wrong:
+            yield error("BACKUP_KEY", str(wrong), "put the key there again from its copy; no backup is made without it")
+        else:
+            yield ok("BACKUP_KEY", "backups are encrypted")
+
+
 def peers(settings: Settings) -> Iterator[CheckResult]:
     """C-ECHO to every DICOM peer that the settings name."""
     named = {settings.return_destination, *settings.commitment_destinations} - {""}
@@ -216,4 +229,4 @@ def _answers(destination: Destination, settings: Settings, advice: str, *, over_
     return ok("PEER", f"{destination} answers C-ECHO")
 
 
-SERVICES: tuple[Check, ...] = (database, broker, rules, retention, peers)
+SERVICES: tuple[Check, ...] = (database, broker, rules, retention, backup_key, peers)
