@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import signal
@@ -27,7 +28,10 @@ from radir_pacs import durable
 from radir_pacs.catalogue.postgres_programs import VERSION, ServerUser, initdb, last_complaint, launch, server_user
 from radir_pacs.errors import StorageFailed
 
+log = logging.getLogger(__name__)
+
 START_DEADLINE_S = 120.0  # crash recovery of a large database takes a while
+_TOLD_AFTER_S = 5.0
 REFUSES_S = 10.0  # after kill -9, old backends hold shared memory for a second or two; a longer refusal has a reason
 STOP_DEADLINE_S = 60.0
 _TEMPORARY = Path(tempfile.gettempdir())  # read once: listener and web change tempfile's folder later
@@ -93,7 +97,7 @@ def _start(home: Path, conninfo: str, given_up: Callable[[], bool]) -> None:
     began = time.monotonic()
     refused_since: float | None = None
     process: subprocess.Popen[bytes] | None = None
-    log, log_bytes = _data(home) / "log", 0
+    log_file, log_bytes, is_told = _data(home) / "log", 0, False
     while (silence := _silence(conninfo)) is not None:
         now = time.monotonic()
         if given_up():
@@ -101,15 +105,18 @@ def _start(home: Path, conninfo: str, given_up: Callable[[], bool]) -> None:
                 _end(process.pid, functools.partial(_has_ended, process))
             raise StorageFailed("stopped before the embedded Postgres was up")
         if now - began > START_DEADLINE_S:
-            raise StorageFailed(f"the embedded Postgres does not answer: {silence}; its log is {log}")
+            raise StorageFailed(f"the embedded Postgres does not answer: {silence}; its log is {log_file}")
+        if now - began > _TOLD_AFTER_S and not is_told:  # whoever waits at a terminal knows what for
+            log.warning("the embedded Postgres does not answer yet: waiting up to %.0f s", START_DEADLINE_S)
+            is_told = True
         if process is not None and process.poll() is not None:
             process = None
             refused_since = refused_since or now
             if now - refused_since > REFUSES_S:
-                why = last_complaint(log, log_bytes) or "it ends at once"
-                raise StorageFailed(f"the embedded Postgres does not start: {why}; its log is {log}")
+                why = last_complaint(log_file, log_bytes) or "it ends at once"
+                raise StorageFailed(f"the embedded Postgres does not start: {why}; its log is {log_file}")
         if process is None and not _server_runs(_data(home)) and not _lingers(_data(home)):
-            log_bytes = log.stat().st_size if log.exists() else 0
+            log_bytes = log_file.stat().st_size if log_file.exists() else 0
             process = _launch(home)
         time.sleep(0.1)
 

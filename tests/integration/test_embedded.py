@@ -164,6 +164,23 @@ def test_a_server_whose_pid_file_was_emptied_is_not_doubled(set_up: Path) -> Non
     os.kill(running, signal.SIGQUIT)  # it ends when it finds the file gone or changed, or now
 
 
+def test_who_waits_for_a_server_that_is_silent_is_told(
+    set_up: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedded.start(set_up)
+    pid = embedded.server_pid(set_up)
+    assert pid is not None
+    monkeypatch.setattr(embedded, "_TOLD_AFTER_S", 0.0)
+    monkeypatch.setattr(embedded, "START_DEADLINE_S", 4.0)  # an attempt takes three seconds
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(StorageFailed, match="does not answer"):
+            embedded.start(set_up)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert caplog.text.count("does not answer yet") == 1
+
+
 def test_setting_up_that_was_interrupted_begins_anew(home: Path) -> None:
     leftover = home / "postgres.new1234"
     leftover.mkdir()
