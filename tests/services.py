@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,17 @@ def need(program: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return path
+
+
+def need_module(name: str) -> Any:
+    """A library of the extra "test". Without it the test, or the file of tests, skips, or fails where CI=true."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        reason = f"{name} is not installed"
+        if IN_CI:
+            pytest.fail(reason)
+        pytest.skip(reason, allow_module_level=True)
 
 
 def need_folder(folder: Path, made_by: str) -> None:

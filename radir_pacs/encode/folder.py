@@ -119,8 +119,12 @@ def model_id_of(manifest: Mapping[str, Any]) -> str:
     if TEXT_TOWER in manifest:
         deciding[TEXT_TOWER] = manifest[TEXT_TOWER]
     digest = hashlib.sha256(_canonical(deciding)).hexdigest()[:8]
-    name = "".join(c for c in str(manifest["name"]).lower() if c.isalnum() and c.isascii())[:32]
-    return f"{ImageKind(manifest['kind']).value.lower()}-{name}-{digest}"
+    return f"{ImageKind(manifest['kind']).value.lower()}-{plain_name(str(manifest['name']))}-{digest}"
+
+
+def plain_name(text: str) -> str:
+    """Its ASCII letters, in lower case, and digits, 32 at most: what stands of a network's name in a model's id."""
+    return "".join(c for c in text.lower() if c.isalnum() and c.isascii())[:32]
 
 
 def pretty(manifest: Mapping[str, Any]) -> str:

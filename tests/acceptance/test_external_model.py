@@ -10,9 +10,10 @@ import pytest
 
 from radir_pacs.cli import main
 from tests.onnx_material import onnx_toy
+from tests.services import need_module
 from tests.stack import running_stack
 
-pytest.importorskip("onnxruntime")
+need_module("onnxruntime")
 
 
 def test_an_imported_network_answers_for_the_whole_chest(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import free_port
-from tests.services import need
+from tests.services import need, need_module
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def broker(kind: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    pytest.importorskip("redis", reason="the Python client of Redis is not installed")
+    need_module("redis")
     port = free_port()
     arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with _running([need("redis-server"), *arguments], folder, dict(os.environ)):

@@ -23,10 +23,11 @@ from radir_pacs.encode.places import place
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import F32, ImageKind
 from tests.onnx_material import SHAPE
+from tests.services import need_module
 from tests.unit.test_network import picture
 
-pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+need_module("onnx")
+onnxruntime = need_module("onnxruntime")
 KEYS = ("chest", "right_upper_lobe", "left_pleura", "heart")
 WIDTH = 6
 GRID = (8, 8)

@@ -24,10 +24,11 @@ from radir_pacs.encode.trial import measure
 from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.types import ImageKind
 from tests.onnx_material import DIM, SHAPE, onnx_toy, torch_toy
+from tests.services import need_module
 from tests.unit.test_network import picture
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnx = need_module("onnx")
+need_module("onnxruntime")
 REGIONS = ("chest", "right_lung", "heart")
 
 

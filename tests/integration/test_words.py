@@ -41,6 +41,7 @@ from radir_pacs.web.dicomweb.json_model import warn
 from tests.catalogue_material import TESTER, add, header
 from tests.integration.conftest import Web
 from tests.model_material import seeded_bundle, seeded_bundle_over_a_program
+from tests.services import need_module
 
 COUNT = 30
 WITHOUT = 31  # a study of which no tokens are kept
@@ -140,7 +141,7 @@ def test_a_program_from_elsewhere_is_not_opened_to_answer_words(
     settings: Settings, catalogue: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The web processes, which face the network, leave a stranger's graph to the workers."""
-    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    onnx, onnxruntime = need_module("onnx"), need_module("onnxruntime")
     house = filled(seeded_bundle_over_a_program(), settings, catalogue, tmp_path)
     opened: list[str] = []
 

@@ -22,6 +22,7 @@ from radir_training.retraining.gates import GateCode
 from radir_training.retraining.pipeline import Pipeline
 from radir_training.retraining.plan import Plan
 from radir_training.retraining.steps import STEPS
+from tests.services import need_module
 
 from .retraining_material import PLAN, begin, fill_archive, toy_champion, toy_ct_set, toy_set
 from .test_train_backbone import bundle_of_a_map
@@ -90,7 +91,7 @@ def test_the_head_of_a_ct_model_is_retrained_by_the_command(
 def test_a_head_over_features_of_a_program_from_elsewhere_is_retrained(
     archive: Settings, catalogue: Catalogue, tmp_path: Path
 ) -> None:
-    pytest.importorskip("onnx")
+    need_module("onnx")
     folder = bundle_of_a_map(tmp_path, studies=64, epochs=1)
     Registry(catalogue, archive).adopt([folder])
     champion, data = Bundle.load(folder), toy_set(STUDIES, 2)

@@ -33,10 +33,11 @@ from radir_training.learning.batch_sharding import Ranks
 from radir_training.learning.recipe import OURS
 from radir_training.learning.train import train
 from radir_training.runs import session
+from tests.services import need_module
 from tests.training.toy import TOY, TOY_CT, toy_ct_set, toy_set
 from tests.unit.test_network import picture
 
-pytest.importorskip("onnx")
+need_module("onnx")
 SIDE, STRIDE, CHANNELS = 32, 4, 6
 GRID = (SIDE // STRIDE, SIDE // STRIDE)
 

@@ -19,6 +19,7 @@ from radir_pacs.encode.folder import CARD, MANIFEST, ONNX, WEIGHTS, manifest_has
 from radir_pacs.errors import BundleRefused
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle, seeded_bundle_over_a_program
+from tests.services import need_module
 from tests.unit.test_network import picture
 
 MOST_SHIPPED_BYTES = 20 * 2**20
@@ -157,7 +158,7 @@ def _write_hashed(folder: Path, weights: bytes) -> None:
 
 
 def test_a_program_is_read_when_it_is_needed_and_is_then_what_its_hash_says(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need_module("onnxruntime")
     folder = tmp_path / "model"
     saved = seeded_bundle_over_a_program().save(folder)
     loaded = Bundle.load(folder, program=False)

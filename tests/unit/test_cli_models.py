@@ -15,8 +15,9 @@ from radir_pacs.encode.folder import manifest_hash
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
 from tests.onnx_material import onnx_toy
+from tests.services import need_module
 
-pytest.importorskip("onnxruntime")
+need_module("onnxruntime")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput, BundleRefused
 from radir_pacs.types import ImageKind
 from tests.model_material import seeded_bundle
+from tests.services import need_module
 from tests.unit.test_network import picture
 
 WORDS = [
@@ -41,7 +42,7 @@ WIDTH = 24
 
 def bert_folder(folder: Path, kind: str = "bert", *, safe: bool = True) -> Path:
     """A tiny random model as it would come from elsewhere; without the library, which takes seconds, the test skips."""
-    transformers = pytest.importorskip("transformers")
+    transformers = need_module("transformers")
     folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     transformers.BertTokenizerFast(

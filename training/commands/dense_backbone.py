@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FLAGS = ("features", "prefix_tokens", "preprocessing", "name", "backbone_data", "licence", "trust_code", "slowest_s")
 COMPUTED_ONCE = "the features of a backbone are computed once: with --augment on, each step would need new ones"
-LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +116,9 @@ def unvaried(recipe: Recipe, config: NetworkConfig, args: argparse.Namespace) ->
 
 
 def _name(args: argparse.Namespace) -> str:
-    name = "".join(c for c in (args.name or args.backbone.stem).lower() if c in LETTERS)
+    from radir_pacs.encode.folder import plain_name
+
+    name = plain_name(args.name or args.backbone.stem)
     if not name:
         raise BadInput("--name has letters or digits")
-    return name[:32]
+    return name
