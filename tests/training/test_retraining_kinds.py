@@ -24,8 +24,8 @@ from radir_training.retraining.plan import Plan
 from radir_training.retraining.steps import STEPS
 from tests.services import need_module
 
+from .program_material import bundle_of_a_map
 from .retraining_material import PLAN, begin, fill_archive, toy_champion, toy_ct_set, toy_set
-from .test_train_backbone import bundle_of_a_map
 
 STUDIES = 200
 TOLD = PLAN.as_json() | {"pictures": False}
