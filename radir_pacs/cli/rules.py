@@ -33,6 +33,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     show = actions.add_parser("show", help="print the rules in force, as a file to begin with")
     explain = actions.add_parser("explain", help="which rule decides on each series of a study, and what follows")
     explain.add_argument("study", help="Study Instance UID")
+    explain.add_argument("--rules", metavar="FILE", help="by other rules (default: those in force)")
     dry_run = actions.add_parser("dry-run", help="what other rules would change in the archive; nothing is changed")
     dry_run.add_argument("--rules", metavar="FILE", default="", help="the other rules (default: the built-in ones)")
     for action in (explain, dry_run):
@@ -50,7 +51,7 @@ def _show(args: argparse.Namespace, settings: Settings) -> int:
 
 def _explain(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
-    rules = load_rules(settings.rules_file)
+    rules = load_rules(settings.rules_file if args.rules is None else args.rules)
     with Catalogue.open(settings) as catalogue:
         state = catalogue.studies.get(args.study)
         headers = [header for header, _ in catalogue.instances.headers_of(args.study)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from radir_pacs.config import Settings
@@ -81,6 +81,8 @@ class Bucket:
         config["checksum_algorithm"] = "SHA256"  # the server refuses what was altered on its way
         config["virtual_hosted_style_request"] = False
 
+        self._named = f"the object store{f' at {address.endpoint}' if address.endpoint else ''}, bucket {bucket}"
+
         def store(**limits: timedelta) -> S3Store:
             client = {"allow_http": address.endpoint.startswith("http://"), "connect_timeout": timedelta(seconds=5)}
             return S3Store(
@@ -93,6 +95,14 @@ class Bucket:
         self._reader = store(read_timeout=_SILENCE, timeout=_PART_WRITTEN)
         # read_timeout runs while a body is written, too: writers have a limit of the whole request instead
         self._writer, self._writer_of_small = store(timeout=_PART_WRITTEN), store(timeout=_SMALL_WRITTEN)
+
+    def silence(self) -> str:
+        """Why the bucket cannot be used, and what to do; empty where its objects can be listed."""
+        try:
+            next(self.pages(""), None)
+        except StorageFailed as failed:
+            return f"{self._named}: {failed}"
+        return ""
 
     def put(self, name: str, content: Path | Iterable[bytes]) -> None:
         """Store an object in place of one that stands: all of it when this returns, else none.
@@ -170,5 +180,9 @@ def _errors() -> Iterator[None]:
     """The server's messages may name keys and hosts: only the kind of the error is passed on."""
     try:
         yield
+    except (UnauthenticatedError, PermissionDeniedError) as error:
+        raise StorageFailed("the object store refuses the key: correct s3_access_key_id and its secret") from error
+    except (NotFoundError, FileNotFoundError) as error:
+        raise StorageFailed("the object store has no such bucket: make it, or correct blob_store") from error
     except BaseError as error:
-        raise StorageFailed(f"the object store refused or stayed away ({type(error).__name__})") from error
+        raise StorageFailed("the object store does not answer: start it, or correct s3_endpoint") from error

@@ -122,6 +122,9 @@ def test_a_study_is_explained_and_other_rules_are_tried(
     assert "rule radiograph-of-another-body-part, skip" in capsys.readouterr().out
 
     assert said("dry-run")["changes"] == [], "the built-in rules against themselves"
+    other = written(tmp_path, f'[[rule]]\nname = "all"\n{ALL}encode = true\n')
+    by_other = said("explain", knee, "--rules", other)
+    assert (by_other["kinds"], [one["rule"] for one in by_other["series"]]) == (["CXR"], ["all"])
     tried = said("dry-run", "--rules", written(tmp_path, f'[[rule]]\nname = "all"\n{ALL}encode = true\n'))
     assert (tried["studies"], tried["changes"]) == (
         2,
