@@ -27,6 +27,7 @@ _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # of a multipart upload; S3 allows 10,000 of them: objects of 78 GiB
 _TRIES, _GIVES_UP = 4, timedelta(seconds=20)  # the sender of an instance waits
 _PAGE = 1000
+_NOBODY = "nobody"  # the name of no object
 _SILENCE = timedelta(seconds=10)  # of a reader: until the first byte, and between two pieces
 _SMALL_BYTES = 1 << 20
 _SMALL_WRITTEN = timedelta(seconds=20)
@@ -99,9 +100,13 @@ class Bucket:
     def silence(self) -> str:
         """Why the bucket cannot be used, and what to do; empty where its objects can be listed."""
         try:
-            next(self.pages(""), None)
+            self.head(_NOBODY)  # of an object that is missing, which a bucket that is missing lacks as well
         except StorageFailed as failed:
             return f"{self._named}: {failed}"
+        try:
+            next(self.pages(""), None)
+        except StorageFailed:
+            return f"{self._named}: there is no such bucket, or the key may not list it; make it, or correct blob_store"
         return ""
 
     def put(self, name: str, content: Path | Iterable[bytes]) -> None:
@@ -181,8 +186,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (UnauthenticatedError, PermissionDeniedError) as error:
-        raise StorageFailed("the object store refuses the key: correct s3_access_key_id and its secret") from error
-    except (NotFoundError, FileNotFoundError) as error:
-        raise StorageFailed("the object store has no such bucket: make it, or correct blob_store") from error
+        raise StorageFailed("the object store refuses the key; correct s3_access_key_id and its secret") from error
     except BaseError as error:
-        raise StorageFailed("the object store does not answer: start it, or correct s3_endpoint") from error
+        raise StorageFailed(
+            "the object store does not answer as it should; start it, or correct s3_endpoint"
+        ) from error

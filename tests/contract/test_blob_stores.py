@@ -341,6 +341,6 @@ def test_a_bucket_that_lets_us_not_in_says_why(rclone: str, server: str) -> None
     right = address(rclone, "silence")
     assert Bucket(right).silence() == ""
     other_key = replace(right, secret_access_key="other")
-    assert "refuses the key: correct s3_access_key_id and its secret" in Bucket(other_key).silence()
+    assert "refuses the key; correct s3_access_key_id and its secret" in Bucket(other_key).silence()
     missing = replace(address(server, "silence"), url="s3://nothing/silence")
     assert "bucket nothing" in Bucket(missing).silence() and "correct blob_store" in Bucket(missing).silence()

@@ -21,6 +21,7 @@ from radir_pacs.cli.up import broker_silence
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError
 from tests.conftest import free_port
+from tests.integration.listening import wait_for
 from tests.services import need, need_module
 
 SECRET = "s3cret-pw"
@@ -31,19 +32,28 @@ CORRECT = "; start it, or correct database_url"
 def guarded(postgres: str) -> Iterator[str]:
     """Connection string of a user who needs a password, with another one."""
     with psycopg.connect(postgres, autocommit=True) as connection:
-        (name,) = connection.execute("SHOW hba_file").fetchone() or ("",)
-        file = Path(name)
+        file = Path(str(conninfo_to_dict(postgres)["host"])) / "pg_hba.conf"  # its socket is in its data folder
         before = file.read_text()
         connection.execute("DROP ROLE IF EXISTS guarded")
         connection.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
         try:
             file.write_text(f"local all guarded scram-sha-256\n{before}")
             connection.execute("SELECT pg_reload_conf()")
-            yield make_conninfo(postgres, user="guarded", password=SECRET)
+            url = make_conninfo(postgres, user="guarded", password=SECRET)
+            wait_for(lambda: not lets_in(url))  # the server reads the file a moment later
+            yield url
         finally:
             file.write_text(before)
             connection.execute("SELECT pg_reload_conf()")
             connection.execute("DROP ROLE guarded")
+
+
+def lets_in(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.fixture(params=["host", "port", "database", "password"])
