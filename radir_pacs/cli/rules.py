@@ -61,7 +61,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
         print_json({"study": args.study, "state": state.state, "outcome": outcome, "kinds": kinds, "series": series})
         return 0
     for one in series:
-        stated = ", ".join(f"{key} {said}" for key, said in one["facts"].items() if said not in (None, "", []))
+        stated = ", ".join(f"{key} {said}" for key, said in one["facts"].items() if said not in (None, "", [], ()))
         what = f"{counted(one['images'], 'image')}: rule {one['rule']}, {'encode' if one['encode'] else 'skip'}"
         out.print(f"{what}  ({printable(stated)})", markup=False, soft_wrap=True)
     out.print(f"by the rules: {outcome}; the study is {state.state}", markup=False, soft_wrap=True)

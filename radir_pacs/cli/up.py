@@ -19,7 +19,7 @@ from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embe
 from radir_pacs.cli.monitor import monitoring
 from radir_pacs.cli.named_files import check_files
 from radir_pacs.cli.roles import ALL, Role, set_name
-from radir_pacs.cli.state import end_orphans, only_one
+from radir_pacs.cli.state import end_orphans, make_home, only_one
 from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor, last_words
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import RadirError, SettingError
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def serve(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "") -> int:
     """Run the roles until told to stop; 1 when the supervisor broke."""
+    make_home(settings)
     file = settings.home / "logs" / f"supervisor{'-' * (roles != ALL)}{set_name(roles, suffix)}.log"
     set_up_logging(settings, "supervisor" + suffix, file=file if settings.log_to == "files" else None)
     with running(settings, roles, suffix) as supervisor:

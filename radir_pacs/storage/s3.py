@@ -188,6 +188,4 @@ def _errors() -> Iterator[None]:
     except (UnauthenticatedError, PermissionDeniedError) as error:
         raise StorageFailed("the object store refuses the key; correct s3_access_key_id and its secret") from error
     except BaseError as error:
-        raise StorageFailed(
-            "the object store does not answer as it should; start it, or correct s3_endpoint"
-        ) from error
+        raise StorageFailed("the object store does not answer well: start it, or correct s3_endpoint") from error
