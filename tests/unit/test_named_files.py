@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from radir_pacs.cli.diagnosis import Level, machine, services
+from radir_pacs.cli.diagnosis import Check, Level, machine, services
 from radir_pacs.cli.named_files import FILES, check_files
 from radir_pacs.cli.roles import ALL, Role
 from radir_pacs.config import Settings
@@ -38,8 +39,8 @@ def told(settings: Settings, roles: frozenset[Role] = ALL) -> str:
 @pytest.mark.parametrize("setting", WHO_NEEDS)
 def test_a_file_that_is_missing_is_named_with_what_to_do(setting: str, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    value: object = (missing,) if setting == "models" else missing
-    settings = replace(Settings(home=tmp_path), **{setting: value})
+    named: dict[str, Any] = {setting: (missing,) if setting == "models" else missing}
+    settings = replace(Settings(home=tmp_path), **named)
     line = told(settings)
     assert line.startswith(f"{setting}: {missing} ") and line.endswith(f"name another by --{setting.replace('_', '-')}")
     assert "\n" not in line
@@ -53,7 +54,8 @@ def test_a_file_that_is_missing_is_named_with_what_to_do(setting: str, tmp_path:
 @pytest.mark.parametrize("setting", sorted(WHO_NEEDS.keys() - {"models"}))
 def test_a_file_of_something_else_is_refused(setting: str, tmp_path: Path) -> None:
     (tmp_path / "odd").write_text("= this is [neither")
-    settings = replace(Settings(home=tmp_path), **{setting: str(tmp_path / "odd")})
+    named: dict[str, Any] = {setting: str(tmp_path / "odd")}
+    settings = replace(Settings(home=tmp_path), **named)
     line = told(settings)
     assert line.startswith(f"{setting}: ") and "odd" in line and "\n" not in line
 
@@ -92,16 +94,15 @@ def test_nothing_is_started_with_rules_that_no_worker_reads(
 
 
 def test_doctor_reports_them(tmp_path: Path) -> None:
-    checks: tuple[Callable[[Settings], object], ...] = (
+    checks: tuple[Check, ...] = (
         *(machine.certificates, services.rules, services.retention),
         *(services.backup_key, services.named_files),
     )
     for setting in WHO_NEEDS.keys() | _OF_COMMANDS | _WITH_THEIR_CERTIFICATE:
         missing = str(tmp_path / "missing")
-        value: object = (missing,) if setting == "models" else missing
-        named: dict[str, object] = {setting: value}
+        named: dict[str, Any] = {setting: (missing,) if setting == "models" else missing}
         if setting in _WITH_THEIR_CERTIFICATE:
             named[setting.replace("_key", "_certificate")] = str(Authority(tmp_path, "ca").file)
         settings = replace(Settings(home=tmp_path), **named)
-        bad = [one for check in checks for one in check(settings) if one.level is not Level.OK]  # type: ignore[attr-defined]
+        bad = [one for check in checks for one in check(settings) if one.level is not Level.OK]
         assert any(setting in one.what and missing in one.what and one.advice for one in bad), setting
