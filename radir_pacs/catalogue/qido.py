@@ -94,12 +94,8 @@ _READING = (
 )
 # Studies are read in their order, and what else is asked about looked up for each; then any way is open again: without
 # sorting, the header of one instance of a study would be found by reading all instances in their order.
-_IN_ORDER, _ANY_WAY = (
-    "; ".join(
-        f"SET LOCAL enable_{way} = {switch}" for way in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
-    )
-    for switch in ("off", "on")
-)
+_WAYS = ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
+_IN_ORDER, _ANY_WAY = ("; ".join(f"SET LOCAL enable_{way} = {switch}" for way in _WAYS) for switch in ("off", "on"))
 _STUDY_COLUMNS = tuple(name for name in CatalogueStudy.__dataclass_fields__ if name not in COUNTED)
 _SERIES_COLUMNS = "study_uid series_uid modality series_number series_description body_part"
 _INSTANCE_COLUMNS = (
