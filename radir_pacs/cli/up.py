@@ -96,6 +96,7 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
             if port and role in roles:
                 check_free(setting, host, port)
         check_broker(settings.broker_url)
+        check_store(settings)
         check_files(settings, roles)  # a process that starts with a wrong file would end again and again
         supervisor = Supervisor(settings, roles, suffix)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
@@ -145,6 +146,14 @@ def check_broker(url: str) -> None:
             raise SettingError("broker_url: Redis needs a missing package: pip install -e '.[redis]' in the clone")
     elif url and scheme not in ("amqp", "amqps", "pyamqp", "pgmq"):
         raise SettingError(f"broker_url: {scheme}:// is none of redis, rediss, amqp, amqps, pgmq")
+
+
+def check_store(settings: Settings) -> None:
+    """Raise SettingError for a blob_store that names no bucket."""
+    try:
+        bucket_of(settings)
+    except SettingError as wrong:
+        raise SettingError(f"blob_store: {wrong}; it is no folder, that of home holds the files without it") from None
 
 
 def broker_silence(settings: Settings) -> str:

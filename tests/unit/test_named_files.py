@@ -15,9 +15,11 @@ import pytest
 from radir_pacs.cli.diagnosis import Check, Level, machine, services
 from radir_pacs.cli.named_files import FILES, check_files
 from radir_pacs.cli.roles import ALL, Role
+from radir_pacs.cli.up import running
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from tests.certificates import Authority
+from tests.conftest import free_port
 
 _NAMES_A_FILE = re.compile(r"^(File of|TOML file|Bundle folders|The plan|The dist folder)")
 _OF_COMMANDS = {"backup_key", "fhir_client_key", "ohif_folder"}  # what runs does not need them; doctor looks at them
@@ -91,6 +93,18 @@ def test_nothing_is_started_with_rules_that_no_worker_reads(
         "error: rules_file: rule one: encode must be true or false; mend the file, or name another by --rules-file"
     )
     assert not (home / "postgres").exists()
+
+
+def test_a_folder_as_blob_store_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path / "home", blob_store="/mnt/files", web_port=free_port(), listener_port=free_port()
+    )
+    with (
+        pytest.raises(SettingError, match=r"^blob_store: '/mnt/files' is not of the form s3://bucket"),
+        running(settings),
+    ):
+        pass
+    assert not (settings.home / "postgres").exists()
 
 
 def test_doctor_reports_them(tmp_path: Path) -> None:

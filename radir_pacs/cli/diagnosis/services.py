@@ -17,7 +17,7 @@ from radir_pacs.cli.named_files import FILES
 from radir_pacs.cli.output import counted
 from radir_pacs.cli.state import is_held
 from radir_pacs.cli.status import DOWN, known_processes
-from radir_pacs.cli.up import broker_silence, check_broker, store_silence
+from radir_pacs.cli.up import broker_silence, check_broker, check_store, store_silence
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.echo import echo
@@ -192,11 +192,11 @@ def broker(settings: Settings) -> Iterator[CheckResult]:
 def object_store(settings: Settings) -> Iterator[CheckResult]:
     """Whether the bucket of the DICOM files lets us in."""
     try:
-        silence = store_silence(settings)
+        check_store(settings)
     except SettingError as wrong:
-        yield error("OBJECT_STORE", f"blob_store: {wrong}", "correct blob_store")
+        yield error("OBJECT_STORE", str(wrong), "correct blob_store")
         return
-    if silence:
+    if silence := store_silence(settings):
         yield error("OBJECT_STORE", silence, "no instance is stored, and no study encoded, until then")
     elif settings.blob_store:
         yield ok("OBJECT_STORE", f"{settings.blob_store} answers")
