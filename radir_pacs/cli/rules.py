@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from radir_pacs import config
@@ -20,6 +21,7 @@ from radir_pacs.printable import printable
 from radir_pacs.types import InstanceHeader
 
 _LISTED = 20
+_PAGE = 500  # studies asked for at a time
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -104,8 +106,8 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue, progress(transient=True) as shown:
         total = sum(catalogue.figures.studies().values())
         task = shown.add_task("studies", total=total)
-        for study_uid in catalogue.studies.uids():
-            headers = [header for header, _ in catalogue.instances.headers_of(study_uid)]
+        pages = map(catalogue.instances.headers_of_each, catalogue.studies.uid_pages(_PAGE))
+        for study_uid, headers in chain.from_iterable(pages):
             change = _word(headers, now), _word(headers, then)
             studies += 1
             shown.advance(task)
