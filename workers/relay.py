@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
+WITHHELD_S = 3600.0  # no transaction that did not see a decision to withhold is under way for longer
 PASS_EVERY_S = 3600.0  # of the rules of retention through the archive
 ERRANDS_S = 5.0
 CLEAR_S = 60.0  # between two looks at what outside engines need no more; PRUNE_S after one that did not answer
@@ -108,6 +109,7 @@ class Relay:
             self._catalogue.report_versions.join_wanted,
             self._catalogue.studies.mark_indexed,
             self._catalogue.reencoding.feed,
+            self._upkeep.clear_away,
             *self._due(),
             self._ring_pending,
             self._seal_audit,
@@ -126,7 +128,7 @@ class Relay:
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
             yield self._catalogue.report_versions.look_again
-            yield self._catalogue.withheld.look_again
+            yield partial(self._catalogue.withheld.look_again, within_s=WITHHELD_S)
             yield self._catalogue.emergencies.end_due
             yield self._ask_for_merges
             yield self._upkeep.look
@@ -204,6 +206,7 @@ class Relay:
     def _pruning(self) -> Iterator[Callable[[], object]]:
         catalogue = self._catalogue
         yield self._encode_forgotten
+        yield catalogue.withheld.look_again
         yield self._mine_again
         yield partial(catalogue.jobs.prune, KEEP_DONE_S)
         yield partial(catalogue.generations.prune, gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)

@@ -319,6 +319,25 @@ def test_the_index_of_a_model_that_is_cleared_away_goes_with_it(
     assert not (settings.home / "index" / MODEL).exists()
 
 
+def test_a_round_clears_away_some_of_a_model_and_the_next_one_goes_on(
+    catalogue: Catalogue, settings: Settings, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of a million encodings held up all else that the relay does for minutes."""
+    monkeypatch.setattr("radir_pacs.catalogue.reencoding._PRUNED", 1)
+    monkeypatch.setattr("radir_pacs.catalogue.reencoding._PRUNINGS", 1)
+    register(catalogue)
+    for study in (1, 2):
+        encoded(catalogue, study)
+    register(catalogue, "cxr-next-1")
+    catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
+    left = []
+    while not left or catalogue.reencoding.to_prune():
+        relay.round()
+        left.append(catalogue.models.coverage(MODEL).encoded)
+        assert len(left) < 9
+    assert left[0] == 1 and left[-1] == 0
+
+
 def test_refusals_do_not_grow_without_bound(
     catalogue: Catalogue, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
