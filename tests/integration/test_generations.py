@@ -120,8 +120,16 @@ def test_partitions_without_a_build_are_counted_at_once(catalogue: Catalogue, mo
         encoded(catalogue, study)
     asked: list[str] = []
     tails, tail = catalogue.generations.tails, catalogue.generations.tail
-    monkeypatch.setattr(catalogue.generations, "tails", lambda *of: (asked.append("tails"), tails(*of))[1])
-    monkeypatch.setattr(catalogue.generations, "tail", lambda *of: (asked.append("tail"), tail(*of))[1])
+
+    def noted(name: str, way: Callable[..., object]) -> Callable[..., object]:
+        def ask(*arguments: object) -> object:
+            asked.append(name)
+            return way(*arguments)
+
+        return ask
+
+    monkeypatch.setattr(catalogue.generations, "tails", noted("tails", tails))
+    monkeypatch.setattr(catalogue.generations, "tail", noted("tail", tail))
     found = counts(Tails(catalogue))
     assert asked == ["tails"] and len(found) > 1
     assert set(found.values()) == {(0, 2, 0)}

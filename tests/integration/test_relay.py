@@ -330,7 +330,7 @@ def test_a_round_clears_away_some_of_a_model_and_the_next_one_goes_on(
         encoded(catalogue, study)
     register(catalogue, "cxr-next-1")
     catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
-    left = []
+    left: list[int] = []
     while not left or catalogue.reencoding.to_prune():
         relay.round()
         left.append(catalogue.models.coverage(MODEL).encoded)
