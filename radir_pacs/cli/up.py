@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from radir_pacs import config
+from radir_pacs import config, handed_sockets
 from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
 from radir_pacs.cli.monitor import monitoring
 from radir_pacs.cli.roles import ALL, Role, set_name
@@ -82,17 +83,14 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
     Raises SettingError for a taken port or an unusable home folder, RadirError when a process cannot stay up.
     """
     name = set_name(roles, suffix)
-    plain_port = settings.listener_port if settings.listener_plain else 0
     with contextlib.ExitStack() as watched, only_one(settings, name):
         end_orphans(settings, name)
-        for role, setting, host, port in (
-            (Role.LISTENER, "listener_port", settings.listener_host, plain_port),
-            (Role.LISTENER, "listener_tls_port", settings.listener_host, settings.listener_tls_port),
-            (Role.WEB, "web_port", settings.web_host, settings.web_port),
-            (Role.HL7, "hl7_port", settings.hl7_host, settings.hl7_port),
-        ):
-            if port and role in roles:
+        handed = handed_sockets.descriptors()
+        for setting, host, port in addresses(settings, roles):
+            if handed.pop(port, None) is None:
                 check_free(setting, host, port)
+        if handed:
+            raise SettingError(f"port {min(handed)} is open for us, and no setting names it: radir install-service")
         check_broker(settings.broker_url)
         load_sources(settings)  # a process that starts with a wrong file would end again and again
         retention_of(settings)
@@ -125,6 +123,18 @@ def _stop_on_signals(supervisor: Supervisor) -> None:
             signal.signal(number, lambda *_: supervisor.stop())
 
 
+def addresses(settings: Settings, roles: Collection[Role]) -> list[tuple[str, str, int]]:
+    """Where these roles listen: the setting that names a port, host and port."""
+    plain_port = settings.listener_port if settings.listener_plain else 0
+    every = (
+        (Role.LISTENER, "listener_port", settings.listener_host, plain_port),
+        (Role.LISTENER, "listener_tls_port", settings.listener_host, settings.listener_tls_port),
+        (Role.WEB, "web_port", settings.web_host, settings.web_port),
+        (Role.HL7, "hl7_port", settings.hl7_host, settings.hl7_port),
+    )
+    return [(setting, host, port) for role, setting, host, port in every if port and role in roles]
+
+
 def check_free(name: str, host: str, port: int) -> None:
     """Raise SettingError when nothing can be bound there."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -132,10 +142,10 @@ def check_free(name: str, host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            flag = name.replace("_", "-")
-            raise SettingError(
-                f"{name}: {host}:{port} cannot be used: {error.strerror}; choose another by --{flag}"
-            ) from None
+            advice = f"choose another by --{name.replace('_', '-')}"
+            if error.errno == errno.EACCES:  # below 1024
+                advice += ", or let systemd open it (radir install-service --sockets)"
+            raise SettingError(f"{name}: {host}:{port} cannot be used: {error.strerror}; {advice}") from None
 
 
 def check_broker(url: str) -> None:

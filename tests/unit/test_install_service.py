@@ -6,6 +6,7 @@ import configparser
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,33 @@ def test_each_role_has_a_unit_and_the_target_wants_them_all() -> None:
     assert "radir-hl7.service" in made(hl7_port=2575)
 
 
+def test_systemd_opens_the_ports_of_those_who_listen() -> None:
+    settings = Settings(
+        home=Path("/var/lib/radir"),
+        database_url="x",
+        listener_port=104,
+        listener_host="0.0.0.0",
+        listener_tls_port=2762,
+        listener_tls_certificate="/etc/radir/own.pem",
+        web_host="::1",
+    )
+    found = units(settings, roles=(), user="radir", program="/bin/true", sockets=True)
+    opened = {name: text for name, text in found.items() if name.endswith(".socket")}
+    assert list(opened) == ["radir-listener.socket", "radir-web.socket"]
+    assert "ListenStream=0.0.0.0:104\nListenStream=0.0.0.0:2762\n" in opened["radir-listener.socket"]
+    assert "ListenStream=[::1]:8042\n" in opened["radir-web.socket"]
+    for role in ROLES:
+        needs = f"Requires=radir-{role}.socket\n" in found[f"radir-{role}.service"]
+        assert needs is (f"radir-{role}.socket" in opened), role
+    assert set(opened) < set(found[TARGET].split("Wants=")[1].splitlines()[0].split())
+    embedded = replace(settings, database_url="")
+    together = units(embedded, roles=(), user="radir", program="/bin/true", sockets=True)["radir-all.socket"]
+    assert together.count("ListenStream=") == 3
+    assert not [name for name in made(hl7_port=2575) if name.endswith(".socket")], "only when asked for"
+    with pytest.raises(BadInput, match=r"web_port.*localhost"):
+        units(replace(settings, web_host="localhost"), roles=(), user="radir", program="/bin/true", sockets=True)
+
+
 def test_with_the_embedded_database_there_is_one_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["install-service", "--home", str(tmp_path), "--program", "/bin/true", "--print"]) == 0
     said = capsys.readouterr().out
@@ -71,7 +99,7 @@ def test_what_a_unit_file_would_read_otherwise_is_refused() -> None:
 @needs_systemd
 def test_systemd_reads_the_units_and_finds_them_confined(tmp_path: Path) -> None:
     settings = Settings(home=Path("/var/lib/radir"), database_url="x", hl7_port=2575)
-    written = units(settings, roles=(), user="root", program="/bin/true")
+    written = units(settings, roles=(), user="root", program="/bin/true", sockets=True)
     for name, text in written.items():
         (tmp_path / name).write_text(text)
     paths = [str(tmp_path / name) for name in written]
