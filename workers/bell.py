@@ -30,9 +30,10 @@ class Transport(pgmq.Transport):
         self._heard: set[str] = set()
 
     def _create_pgmq_client(self) -> Any:
-        options = self.client.transport_options
+        client: Any = self.client
+        options = client.transport_options
         if not options.get("conn_string"):
-            return super()._create_pgmq_client()  # type: ignore[no-untyped-call]
+            return super()._create_pgmq_client()
         return BrokerClient(
             conn_string=options["conn_string"],
             vt=options["visibility_timeout"],

@@ -40,7 +40,7 @@ class _Config(PGMQConfig):
         return str(self.conn_string)
 
 
-class BrokerClient(PGMQueue):
+class BrokerClient(PGMQueue):  # type: ignore[no-untyped-call]
     """Connects with the whole connection string. Of pgmq's own client host, port, database, user and password are left:
     no sslmode, no deadline; and the user is postgres where none is named.
     """
