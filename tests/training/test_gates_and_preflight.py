@@ -14,6 +14,7 @@ import pytest
 
 from radir_pacs.encode import Bundle
 from radir_pacs.types import ImageKind
+from radir_training.commands.retrain import _lasts
 from radir_training.retraining import preflight as preflights
 from radir_training.retraining.chance import Unjudged
 from radir_training.retraining.examination import GROUPS, Examination, examined
@@ -49,6 +50,7 @@ def passing() -> Told:
     """What an examination tells of a challenger that is a little better, as fast and as large."""
     return {
         "overall": figures(0.05, 0.01, 0.09),
+        "means": {"queries": figures(0.05, 0.01, 0.09), "regions": figures(0.04, -0.01, 0.09)},
         "regions": {"heart": figures(0.05, -0.02, 0.1) | {"name": "heart", "chance": 1.0}},
         "groups": [
             figures(0.05, -0.02, 0.1) | {"by": "sex", "group": "F", "judged": True, "chance": 1.0},
@@ -93,7 +95,7 @@ def _nothing(told: Told) -> None:
 @pytest.mark.parametrize(
     ("code", "worsen", "words"),
     [
-        (GateCode.OVERALL, _overall, "mean of all regions: 0.050, 95 % interval -0.001 to +0.100; must lie above"),
+        (GateCode.OVERALL, _overall, "mean of all queries: 0.050, 95 % interval -0.001 to +0.100; must lie above"),
         (GateCode.REGION, _region, f"heart: {_LOSS}: 4.9 %; refused below 20.0 %"),
         (GateCode.GROUP, _group, f"sex F: {_LOSS}: 1.2 %; refused below 20.0 %"),
         (GateCode.COLLAPSE, _collapse, "mean cosine within a region 0.960; at most 0.950"),
@@ -211,6 +213,30 @@ def test_groups_by_sex_age_and_scanner_are_examined(worse: Examination, groups: 
     assert found["scanner", "old"]["unjudged"] == Unjudged.FEW_QUERIES
 
 
+def test_the_whole_is_the_mean_of_queries_and_that_of_regions_is_shown(worse: Examination) -> None:
+    means, hits = worse.told["means"], [one.challenger for one in worse.judged]
+    assert means["queries"]["challenger"] == pytest.approx(np.nanmean(np.concatenate(hits)), abs=1e-4)
+    assert means["regions"]["challenger"] == pytest.approx(np.mean([np.nanmean(one) for one in hits]), abs=1e-4)
+    assert means["queries"] != means["regions"] and worse.told["overall"] == means["queries"]
+    [overall] = [gate for gate in gates(PLAN, worse.told, golden=True) if gate.code is GateCode.OVERALL]
+    assert (overall.of, overall.value) == ("queries", means["queries"]["difference"])
+
+
+@pytest.mark.parametrize("lacks", ["examination", "plan"])
+def test_a_run_from_before_is_judged_by_the_mean_of_regions(lacks: str, groups: Groups, tmp_path: Path) -> None:
+    stored = PLAN.as_json()
+    if lacks == "plan":
+        del stored["gates"]["mean_over"]
+    plan = Plan.stored(stored)
+    champion = toy_champion(tmp_path / "knows", forgets=False)
+    told = dict(examined(toy_set(STUDIES, 7), groups, champion, champion, plan).told)
+    if lacks == "examination":
+        told["overall"] = told.pop("means")["regions"]
+    assert str(gates(plan, told, golden=True)[0]).startswith("mean of all regions")
+    if lacks == "plan":
+        assert told["overall"] == told["means"]["regions"]
+
+
 def test_parts_that_few_patients_tell_apart_are_not_judged(groups: Groups, tmp_path: Path) -> None:
     """All queries of a scanner are of two patients: their heads alone show any loss in a quarter of examinations."""
     data = toy_set(STUDIES, 7)
@@ -285,3 +311,13 @@ def test_a_run_is_refused_for_one_reason_with_both_numbers(
     [refusal] = found.refusals
     assert refusal.code is code and re.search(words, str(refusal))
     assert found.as_json()["refusals"][0]["text"] == str(refusal)
+
+
+def test_what_is_told_before_a_run_has_singulars() -> None:
+    said = [str(preflights.Refusal(code=code, found=1, wanted=2)) for code in RefusalCode]
+    assert [line for line in said if re.search(r"\b1 (patients|studies)", line)] == []
+    assert [_lasts(hours) for hours in (0.001, 0.017, 0.5)] == [
+        "less than a minute",
+        "about 1 minute",
+        "about 30 minutes",
+    ]

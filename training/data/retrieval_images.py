@@ -1,7 +1,7 @@
 """A data set that ``radir dataset build`` wrote (the MIMIC-IR layout), joined with its images below a root.
 
-A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list), or by the Study Instance UID of
-DICOM files anywhere below the root.
+A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list), by that of a CT in NIfTI in
+whose place a folder of DICOM slices stands, or by the Study Instance UID of DICOM files anywhere below the root.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from radir_pacs.errors import BadInput, DicomRefused
 from radir_pacs.pictures.image_table import Row, find_image
 from radir_pacs.types import ImageKind
 
-from .dicom_studies import DicomContent, dicom_studies
+from .dicom_studies import DicomContent, dicom_studies, files_below
 from .found import Content, Found, FoundStudy, plain
 from .picture_table import PictureContent
 from .retrieval_set import RetrievalSet
 
 _PATIENT = re.compile(r"(?:^|/)(p\d{8}|(?:train|valid)_\d+)/")  # of MIMIC-CXR and CT-RATE
+_NIFTI = re.compile(r"\.nii(\.gz)?$")
 
 
 def is_retrieval_set(folder: Path) -> bool:
@@ -61,6 +62,8 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
 
 def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
     """The image and its patient, "" where only the path has it. Raises BadInput."""
+    if slices := _slices(path, images):
+        return _dicom(slices)
     try:
         image = find_image(images, path)
     except BadInput:
@@ -69,10 +72,22 @@ def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
         if kind is not ImageKind.CXR:
             raise BadInput("a picture is not a CT")
         return PictureContent(rows=(_row(image),)), ""
+    return _dicom((image,))
+
+
+def _dicom(files: tuple[Path, ...]) -> tuple[Content, str]:
     try:
-        return DicomContent(files=(image,)), read_header(image).patient_key
+        return DicomContent(files=files), read_header(files[0]).patient_key
     except DicomRefused as error:
         raise BadInput(plain(error)) from error
+
+
+def _slices(path: str, images: Path) -> tuple[Path, ...]:
+    """The files in the folder train_1_a_1 for a volume train_1_a_1.nii.gz; none where there is no such folder."""
+    folder = images / _NIFTI.sub("", path)
+    if not _NIFTI.search(path) or not folder.resolve().is_relative_to(images.resolve()) or not folder.is_dir():
+        return ()
+    return tuple(files_below(folder))
 
 
 def _row(image: Path) -> Row:
