@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -15,6 +16,7 @@ from radir_pacs.cli import main
 from radir_pacs.cli.install_service import TARGET, units
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
+from tests.services import ROOT
 
 ROLES = ["listener", "web", "relay", "indexer", "transfer", "worker"]
 HARDENED = {
@@ -111,3 +113,13 @@ def test_systemd_reads_the_units_and_finds_them_confined(tmp_path: Path) -> None
         done = subprocess.run([*command, path], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, "more exposed than 3.0 of 10: " + done.stdout[:2000]
         assert json.loads(done.stdout)
+
+
+def test_the_try_on_a_machine_of_its_own_asks_for_what_there_is() -> None:
+    """It takes ten minutes and root, so it is read here: by bash, and its units and settings by us."""
+    script = ROOT / "deploy" / "systemd" / "try"
+    assert subprocess.run(["bash", "-n", str(script)], timeout=60).returncode == 0
+    text = script.read_text()
+    assert f"roles=({' '.join(ROLES)})" in text
+    named = set(re.findall(r"^(?:plain=')?(\w+) = ", text, re.MULTILINE))
+    assert named and named <= vars(Settings()).keys()
