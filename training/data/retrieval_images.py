@@ -1,13 +1,14 @@
 """A data set that ``radir dataset build`` wrote (the MIMIC-IR layout), joined with its images below a root.
 
-A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list), or by the Study Instance UID of
-DICOM files anywhere below the root.
+A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list; NIfTI by .nii or .nii.gz), or by
+the Study Instance UID of DICOM files anywhere below the root.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from radir_pacs.errors import BadInput, DicomRefused
 from radir_pacs.pictures.image_table import Row, find_image
 from radir_pacs.types import ImageKind
 
+from .ct_rate import find_volume, read_metadata
 from .dicom_studies import DicomContent, dicom_studies
 from .found import Content, Found, FoundStudy, plain
+from .nifti import NiftiContent, Told, check_installed, is_nifti
 from .picture_table import PictureContent
 from .retrieval_set import RetrievalSet
 
@@ -32,7 +35,8 @@ def is_retrieval_set(folder: Path) -> bool:
 def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *, processes: int = 1) -> Found:
     """The split's rows that have an image of ``kind`` below ``images``, with their captions.
 
-    An image whose patient is in neither its path nor its header counts as a separate patient.
+    An image whose patient is in neither its path nor its header counts as a separate patient. Raises BadInput where
+    nibabel is needed and missing.
     """
     captions = RetrievalSet(folder=folder, split=split).captions()
     if all(is_valid_uid(path) for path in captions):
@@ -41,9 +45,13 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
         return Found(studies=studies, left_out=found.left_out, looked_for="DICOM files of the studies it names")
     left_out: Counter[str] = Counter()
     studies = []
+    metadata: dict[str, Told] = {}
+    if any(map(is_nifti, captions)):
+        check_installed()
+        metadata = read_metadata(images)
     for path, caption in captions.items():
         try:
-            content, patient = _content(path, kind, images)
+            content, patient = _content(path, kind, images, metadata)
         except BadInput as error:
             left_out[plain(error)] += 1
             continue
@@ -59,8 +67,10 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
     return Found(studies=studies, left_out=left_out, looked_for=f"the images that its split {split!r} names")
 
 
-def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
+def _content(path: str, kind: ImageKind, images: Path, metadata: Mapping[str, Told]) -> tuple[Content, str]:
     """The image and its patient, "" where only the path has it. Raises BadInput."""
+    if is_nifti(path):
+        return NiftiContent(file=find_volume(images, path), told=metadata.get(Path(path).name)), ""
     try:
         image = find_image(images, path)
     except BadInput:
