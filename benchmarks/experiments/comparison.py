@@ -175,8 +175,8 @@ def written(page: Page, found: dict[str, Any]) -> str:
         "",
         f"Held-out synthetic patients ({EXAM_PATIENTS}, seed {EXAM_SEED}); trained in {passes} (seed {TRAIN_SEED}; a "
         f"fifth of them, at most {MOST}, held out for the manifests), one network and one "
-        'seed for all; the losses of "published" and "repaired" in one stage, as ours, those of "published-staged" in the '
-        "paper's two. "
+        'seed for all; the losses of "published" and "repaired" in one stage, as ours, those of "published-staged" in '
+        "the paper's two. "
         "Intervals are of 95 %, bootstrap over patients; a random order is "
         "exact. Decision support, not diagnosis.",
         "",

@@ -36,7 +36,6 @@ nibabel: Any = need_module("nibabel")
 CT = ImageKind.CT
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PATIENTS = 3
-COLUMNS = ("VolumeName", "XYSpacing", "ZSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 SLOPE, INTERCEPT = 1.0, -1024.0
 Study = tuple[str, str, Volume]  # a patient, the report, the CT
 
@@ -159,7 +158,9 @@ def told_of(volume: Volume) -> dict[str, str]:
 def ct_rate_folder(root: Path, studies: list[Study], *, fixed: bool = False) -> Path:
     """The collection as it comes: stored values under a blank header (or, in its later form, Hounsfield units under
     a whole one), reports and metadata in tables."""
-    names, metadata, reports = {}, [], []
+    names: dict[str, str] = {}
+    metadata: list[dict[str, str]] = []
+    reports: list[dict[str, str]] = []
     for patient, report, volume in studies:
         name = names.setdefault(patient, f"train_{len(names) + 1}")
         scan = f"{name}_a" if all(row["VolumeName"] != f"{name}_a_1.nii.gz" for row in metadata) else f"{name}_b"
@@ -259,8 +260,8 @@ def test_ct_rates_own_files_are_built_and_trained_on(tmp_path: Path, capsys: pyt
     set_of = built(root, tmp_path / "set")
     spoilt = find_volume(root, "train/train_3/train_3_a/train_3_a_1.nii.gz")
     spoilt.write_bytes(spoilt.read_bytes()[:-2000])
-    words = ("--kind", "ct", "--data", str(set_of), "--images", str(root), "--cache", str(tmp_path / "cache"))
-    words += ("--epochs", "1", "--batch", "8", "--threads", "1", "--device", "cpu", "--out", str(tmp_path / "model"))
+    words = ["--kind", "ct", "--data", str(set_of), "--images", str(root), "--cache", str(tmp_path / "cache")]
+    words += ["--epochs", "1", "--batch", "8", "--threads", "1", "--device", "cpu", "--out", str(tmp_path / "model")]
     assert radir(train, "train", *words) == 0
     bundle = Bundle.load(tmp_path / "model")
     assert bundle.kind is CT and 16 <= bundle.training["images"] < 24

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -29,9 +29,7 @@ from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import BadInput
 from radir_pacs.types import F32, ImageKind, Volume
 
-if TYPE_CHECKING:
-    from nibabel.nifti1 import Nifti1Header
-
+Header = Any  # a Nifti1Header or Nifti2Header of nibabel, whose methods have no types
 SUFFIXES = (".nii", ".nii.gz")
 _MOST_BYTES = 1 << 32  # of stored voxels: 1024 x 1024 x 1000 of four bytes
 _MOST_ALONG = 32_767  # voxels along one axis: what NIfTI-1 can count
@@ -131,20 +129,24 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             raise BadInput("the NIfTI file is truncated or corrupt") from error
 
 
-def _header(file: BinaryIO) -> Nifti1Header:
+def _header(file: BinaryIO) -> Header:
     import nibabel  # here: an optional library
 
     block = file.read(540)
-    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
-    for kind, size, magic in ((nibabel.Nifti1Header, 348, b"n+1"), (nibabel.Nifti2Header, 540, b"n+2")):
+    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
+    kinds: tuple[tuple[Any, int, bytes], ...] = (
+        (nibabel.Nifti1Header, 348, b"n+1"),
+        (nibabel.Nifti2Header, 540, b"n+2"),
+    )
+    for kind, size, magic in kinds:
         if size in sizes and len(block) >= size:
             header = kind(block[:size], check=False)
-            if bytes(header["magic"].tobytes())[:3] == magic:
-                return cast("Nifti1Header", header)
+            if header["magic"].tobytes()[:3] == magic:
+                return header
     raise BadInput("not a NIfTI file with its voxels in it")
 
 
-def _layout(header: Nifti1Header, rules: CtRules) -> tuple[tuple[int, int, int], np.dtype[Any], int]:
+def _layout(header: Header, rules: CtRules) -> tuple[tuple[int, int, int], np.dtype[Any], int]:
     """Numbers of voxels along (i, j, k), how one is stored, and where the first is."""
     dim = [int(number) for number in header["dim"]]
     axes = dim[0]
@@ -173,7 +175,7 @@ def _header_error() -> type[Exception]:
     return cast(type[Exception], HeaderDataError)
 
 
-def _geometry(header: Nifti1Header, told: Told | None) -> tuple[F64, F64, float, float]:
+def _geometry(header: Header, told: Told | None) -> tuple[F64, F64, float, float]:
     """LPS mm per step along (i, j, k) as columns, LPS mm of the first voxel, slope and intercept to HU."""
     slope, intercept = header.get_slope_inter()
     slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
