@@ -88,7 +88,7 @@ def image_of(volume: Volume, codes: str = "LPS", kind: Any = nibabel.Nifti1Image
     return image.as_reoriented(turn)
 
 
-def same(found: Volume, wanted: Volume) -> None:
+def assert_same(found: Volume, wanted: Volume) -> None:
     np.testing.assert_allclose(found.voxels, wanted.voxels, atol=0.01)
     np.testing.assert_allclose(found.spacing_mm, wanted.spacing_mm, rtol=1e-5)
     np.testing.assert_allclose(found.affine, wanted.affine, rtol=1e-5, atol=1e-3)
@@ -99,7 +99,7 @@ def same(found: Volume, wanted: Volume) -> None:
 def test_a_file_is_the_volume_that_its_dicom_series_is(codes: str, volume: Volume, tmp_path: Path) -> None:
     path = tmp_path / "volume.nii.gz"
     nibabel.save(image_of(volume, codes), path)
-    same(read_nifti(path), volume)
+    assert_same(read_nifti(path), volume)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_file_is_the_volume_that_its_dicom_series_is(codes: str, volume: Volum
 )
 def test_packed_or_not_and_of_either_version(name: str, kind: str, volume: Volume, tmp_path: Path) -> None:
     nibabel.save(image_of(volume, kind=getattr(nibabel, kind)), tmp_path / name)
-    same(read_nifti(tmp_path / name), volume)
+    assert_same(read_nifti(tmp_path / name), volume)
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, -1024.0), (0.5, 100.0)])
@@ -117,7 +117,7 @@ def test_the_headers_own_scaling_gives_hounsfield_units(
     image = image_of(replace(volume, voxels=(volume.voxels - np.float32(intercept)) / np.float32(slope)))
     image.header.set_slope_inter(slope, intercept)  # what is stored stays as it is
     nibabel.save(image, tmp_path / "a.nii")
-    same(read_nifti(tmp_path / "a.nii"), volume)
+    assert_same(read_nifti(tmp_path / "a.nii"), volume)
 
 
 def test_big_endian_files_and_units_of_metres(volume: Volume, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_big_endian_files_and_units_of_metres(volume: Volume, tmp_path: Path) ->
     header = image.header.as_byteswapped(">")
     nibabel.save(nibabel.Nifti1Image(image.get_fdata().astype(">i2"), metres, header), tmp_path / "a.nii")
     assert (tmp_path / "a.nii").read_bytes()[:4] == (348).to_bytes(4, "big")
-    same(read_nifti(tmp_path / "a.nii"), volume)
+    assert_same(read_nifti(tmp_path / "a.nii"), volume)
 
 
 def test_more_voxels_than_the_rules_allow_are_thinned_out(volume: Volume, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_blank_header_is_filled_from_the_metadata(coded: bool, volume: Volume,
         writer.writerows([row, {**row, "VolumeName": "train_2_a_1.nii.gz", "ZSpacing": "unknown"}])
     told = read_metadata(tmp_path)
     assert set(told) == {"train_1_a_1.nii.gz"}, "a row that cannot be read tells nothing"
-    same(read_nifti(tmp_path / "train_1_a_1.nii.gz", told["train_1_a_1.nii.gz"]), volume)
+    assert_same(read_nifti(tmp_path / "train_1_a_1.nii.gz", told["train_1_a_1.nii.gz"]), volume)
     with pytest.raises(BadInput, match=r"not Hounsfield units|does not say how the volume lies"):
         read_nifti(tmp_path / "train_1_a_1.nii.gz")
 
