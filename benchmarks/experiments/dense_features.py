@@ -1,13 +1,13 @@
 """What a decoder of ours, trained on features of an encoder from elsewhere, adds to pooling them.
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.dense_features [--patients 2000] [--seeds 1 2 3]
-        [--materials drawn real both]
+        [--materials drawn real both] [--name dense-features]
 
 The starter's EfficientNet-lite0, exported to its map of stride 16 as in ``pooled_features``: once pooled over regions
 as `radir models import --features map` does, once read by a decoder trained as `radir train --backbone` does, on
 synthetic patients, on the real X-rays of cxr_nih_more with their labels (which name no place), or on both. All are
 judged on the graded lung zones of cxr_cohen (``real_zones``), those that saw synthetic patients also on the ones that
-are held out. Writes dense-features.json and dense-features.md after each training.
+are held out. Writes NAME.json and NAME.md after each training.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ def measured(args: argparse.Namespace, console: Console, folder: Path) -> None:
         told["seeds"][material].append(seed)
         told["zones"] = figures(zones(ways, images, grades))
         told["synthetic"] = synthetic(held, apart, keys)
-        console.print(f"{results.write(args.out, 'dense-features', told, written(told))} written")
+        console.print(f"{results.write(args.out, args.name, told, written(told))} written")
 
 
 def counted(data: StudySet) -> dict[str, int]:
@@ -299,6 +299,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=0, metavar="N", help="of self-attention between the features")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--name", default="dense-features", help="of the page")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured(args, Console(stderr=True, width=140), Path(folder))
