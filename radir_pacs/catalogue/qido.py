@@ -92,10 +92,10 @@ _READING = (
     f" SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}; SET LOCAL jit = off; SET LOCAL work_mem = '32MB';"
     " SET LOCAL random_page_cost = 1.1"
 )
-# Studies are read in their order, and what else is asked about looked up for each.
-_IN_ORDER = "; ".join(
-    f"SET LOCAL enable_{way} = off" for way in ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
-)
+# Studies are read in their order, and what else is asked about looked up for each; then any way is open again: without
+# sorting, the header of one instance of a study would be found by reading all instances in their order.
+_WAYS = ("sort", "seqscan", "bitmapscan", "hashjoin", "mergejoin")
+_IN_ORDER, _ANY_WAY = ("; ".join(f"SET LOCAL enable_{way} = {switch}" for way in _WAYS) for switch in ("off", "on"))
 _STUDY_COLUMNS = tuple(name for name in CatalogueStudy.__dataclass_fields__ if name not in COUNTED)
 _SERIES_COLUMNS = "study_uid series_uid modality series_number series_description body_part"
 _INSTANCE_COLUMNS = (
@@ -142,12 +142,10 @@ class Qido(CataloguePart):
         place = self._places.nearest(asked, query.offset)
         connection.execute(_IN_ORDER.encode())
         rows = run_now(connection, search.walked(place))
-        if (
-            len(rows) <= query.limit
-            and search.condition != search.of_day
-            and run_now(connection, search.goes_on(place))
-        ):
-            connection.execute(_IN_ORDER.replace("off", "on").encode())
+        is_short = len(rows) <= query.limit and search.condition != search.of_day
+        goes_on = is_short and run_now(connection, search.goes_on(place))
+        connection.execute(_ANY_WAY.encode())
+        if goes_on:
             rows = run_now(connection, search.sorted(place))
         page = rows[: query.limit]
         studies = [(row["newest_first"], row["study_uid"]) for row in page]

@@ -45,7 +45,10 @@ class Snapshot:
         return scores
 
     def changed(self, labels: I64, vectors: F32, deleted: I64) -> Snapshot:
-        """After ``labels`` were added and ``deleted`` were deleted. What is known already is ignored."""
+        """After ``labels`` were added and ``deleted`` were deleted. What is known already is ignored.
+
+        ``labels`` and ``vectors`` may stay in use: the caller leaves them as they are.
+        """
         deleted = np.unique(deleted[~self.deleted.has(deleted)])
         all_deleted = self.deleted.plus(deleted)
         known = all_deleted.has(labels) | self.tail.known.has(labels)
@@ -53,9 +56,11 @@ class Snapshot:
             known |= part.has(labels)
         if known.all() and not len(deleted):
             return self
+        if known.any():
+            labels, vectors = labels[~known], vectors[~known]
         return replace(
             self,
-            tail=self.tail.without(deleted).plus(labels[~known], vectors[~known]),
+            tail=self.tail.without(deleted).plus(labels, vectors),
             parts=tuple(part.without(deleted) for part in self.parts),
             deleted=all_deleted,
         )

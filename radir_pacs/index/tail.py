@@ -42,13 +42,19 @@ class Tail:
         return self.room_labels.nbytes + self.room_vectors.nbytes + self.known.nbytes + self.dead.nbytes
 
     def plus(self, labels: I64, vectors: F32) -> Tail:
-        """With ``vectors`` under ``labels``, none of which it knows. Only the newest tail may be added to."""
+        """With ``vectors`` under ``labels``, none of which it knows. Only the newest tail may be added to.
+
+        An empty tail keeps the arrays themselves, which may be gigabytes: nobody changes them any more.
+        """
         count = self.count + len(labels)
         if not len(labels):
             return self
+        if not self.count:
+            known = self.known.plus(labels)
+            return Tail(room_labels=labels, room_vectors=vectors, count=count, known=known, dead=self.dead)
         room_labels, room_vectors = self.room_labels, self.room_vectors
         if count > len(room_labels):
-            room = max(_LEAST_ROOM, count + count // 2 if self.count else count)
+            room = max(_LEAST_ROOM, count + count // 2)
             room_labels, room_vectors = np.empty(room, np.int64), np.empty((room, vectors.shape[1]), np.float32)
             room_labels[: self.count] = self.room_labels[: self.count]
             room_vectors[: self.count] = self.room_vectors[: self.count]

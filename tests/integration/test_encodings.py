@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, encodings
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Filters
@@ -65,6 +65,20 @@ def test_an_encoding_is_not_indexed_before_every_reader_sees_it(catalogue: Catal
         assert catalogue.studies.mark_indexed() == []
         slow.commit()
     assert catalogue.studies.mark_indexed() == ["2.25.1"]
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 1000])
+def test_any_number_of_ids_is_read_at_a_time(catalogue: Catalogue, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one range is read, the server packs the next: none is missed, and those without a row are no end."""
+    register(catalogue)
+    ids = {study: encoded(catalogue, study) for study in range(1, 8)}
+    catalogue.studies.delete("2.25.3")
+    catalogue.studies.delete("2.25.4")
+    left = [study for study in ids if study not in (3, 4)]
+    monkeypatch.setattr(encodings, "_RANGE", width)
+    changes = catalogue.encodings.changes(MODEL, REGIONS[0])
+    assert changes.ids.tolist() == [ids[study] for study in left]
+    np.testing.assert_array_equal(changes.vectors, np.stack([encoding(study, study).vectors[0] for study in left]))
 
 
 def test_a_region_is_read_alone(catalogue: Catalogue) -> None:

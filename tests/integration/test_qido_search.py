@@ -320,18 +320,29 @@ def scans(plan: dict[str, Any]) -> Iterator[str]:
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """What each statement of the searches that follow reads, as the server plans it in that very transaction."""
+    """What each search of studies reads, as the server plans it in that very transaction."""
+    return planned("study_search k", monkeypatch)
+
+
+@pytest.fixture
+def row_plans(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """As ``plans``, of the statements that fetch the rows of a page."""
+    return planned("AS page (key, place)", monkeypatch)
+
+
+def planned(words: str, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """By statement with ``words`` in it."""
     read: list[list[str]] = []
     run = qido.run_now
 
-    def planned(connection: Any, statement: tuple[str, list[Any]]) -> list[Any]:
+    def explained(connection: Any, statement: tuple[str, list[Any]]) -> list[Any]:
         sql, params = statement
-        if "study_search k" in sql and not sql.startswith("EXPLAIN"):
+        if words in sql and not sql.startswith("EXPLAIN"):
             answer = run(connection, (f"EXPLAIN (FORMAT JSON) {sql}", params))
             read.append(list(scans(answer[0]["QUERY PLAN"][0]["Plan"])))
         return run(connection, statement)
 
-    monkeypatch.setattr(qido, "run_now", planned)
+    monkeypatch.setattr(qido, "run_now", explained)
     return read
 
 
@@ -389,6 +400,21 @@ def test_a_dense_list_is_read_in_order(many: str, plans: list[list[str]], keys: 
         page = catalogue.qido.search(QidoQuery(level=QidoLevel.STUDY, limit=101, offset=101, matches=asked))
     assert len(page.rows) == 101 and not page.is_exact
     assert plans[1:] == [IN_ORDER]
+
+
+@pytest.mark.parametrize(
+    ("level", "index"), [(QidoLevel.STUDY, "instance_by_study"), (QidoLevel.SERIES, "instance_by_series")]
+)
+@pytest.mark.parametrize("keys", [{}, {DESCRIPTION: "*Angio*"}], ids=["dense", "counted"])
+def test_the_headers_of_a_page_are_read_by_their_studies_alone(
+    many: str, row_plans: list[list[str]], level: QidoLevel, index: str, keys: dict[str, str]
+) -> None:
+    asked = tuple(Match(path=(tag,), vr="LO", values=(value,)) for tag, value in keys.items())
+    with Catalogue.open(Settings(database_url=many)) as catalogue:
+        page = catalogue.qido.search(QidoQuery(level=level, limit=25, matches=asked))
+    assert len(page.rows) == 25 and page.is_exact == bool(keys)
+    [read] = row_plans
+    assert index in read and "instance_pkey" not in read
 
 
 @pytest.mark.parametrize(("value", "count", "by_terms"), [("*Angio*", 100, True), ("*Chest*", 9900, False)])

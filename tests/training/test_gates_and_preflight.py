@@ -49,6 +49,7 @@ def passing() -> Told:
     """What an examination tells of a challenger that is a little better, as fast and as large."""
     return {
         "overall": figures(0.05, 0.01, 0.09),
+        "means": {"queries": figures(0.05, 0.01, 0.09), "regions": figures(0.04, -0.01, 0.09)},
         "regions": {"heart": figures(0.05, -0.02, 0.1) | {"name": "heart", "chance": 1.0}},
         "groups": [
             figures(0.05, -0.02, 0.1) | {"by": "sex", "group": "F", "judged": True, "chance": 1.0},
@@ -93,7 +94,7 @@ def _nothing(told: Told) -> None:
 @pytest.mark.parametrize(
     ("code", "worsen", "words"),
     [
-        (GateCode.OVERALL, _overall, "mean of all regions: 0.050, 95 % interval -0.001 to +0.100; must lie above"),
+        (GateCode.OVERALL, _overall, "mean of all queries: 0.050, 95 % interval -0.001 to +0.100; must lie above"),
         (GateCode.REGION, _region, f"heart: {_LOSS}: 4.9 %; refused below 20.0 %"),
         (GateCode.GROUP, _group, f"sex F: {_LOSS}: 1.2 %; refused below 20.0 %"),
         (GateCode.COLLAPSE, _collapse, "mean cosine within a region 0.960; at most 0.950"),
@@ -209,6 +210,30 @@ def test_groups_by_sex_age_and_scanner_are_examined(worse: Examination, groups: 
                 assert found[by, group][name] == pytest.approx(np.nanmean(mine), abs=1e-4)
     assert found["scanner", "new"]["judged"] and not found["scanner", "old"]["judged"]
     assert found["scanner", "old"]["unjudged"] == Unjudged.FEW_QUERIES
+
+
+def test_the_whole_is_the_mean_of_queries_and_that_of_regions_is_shown(worse: Examination) -> None:
+    means, hits = worse.told["means"], [one.challenger for one in worse.judged]
+    assert means["queries"]["challenger"] == pytest.approx(np.nanmean(np.concatenate(hits)), abs=1e-4)
+    assert means["regions"]["challenger"] == pytest.approx(np.mean([np.nanmean(one) for one in hits]), abs=1e-4)
+    assert means["queries"] != means["regions"] and worse.told["overall"] == means["queries"]
+    [overall] = [gate for gate in gates(PLAN, worse.told, golden=True) if gate.code is GateCode.OVERALL]
+    assert (overall.of, overall.value) == ("queries", means["queries"]["difference"])
+
+
+@pytest.mark.parametrize("lacks", ["examination", "plan"])
+def test_a_run_from_before_is_judged_by_the_mean_of_regions(lacks: str, groups: Groups, tmp_path: Path) -> None:
+    stored = PLAN.as_json()
+    if lacks == "plan":
+        del stored["gates"]["mean_over"]
+    plan = Plan.stored(stored)
+    champion = toy_champion(tmp_path / "knows", forgets=False)
+    told = dict(examined(toy_set(STUDIES, 7), groups, champion, champion, plan).told)
+    if lacks == "examination":
+        told["overall"] = told.pop("means")["regions"]
+    assert str(gates(plan, told, golden=True)[0]).startswith("mean of all regions")
+    if lacks == "plan":
+        assert told["overall"] == told["means"]["regions"]
 
 
 def test_parts_that_few_patients_tell_apart_are_not_judged(groups: Groups, tmp_path: Path) -> None:

@@ -37,6 +37,14 @@ CT = ImageKind.CT
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PATIENTS = 3
 SLOPE, INTERCEPT = 1.0, -1024.0
+UNTOLD = (  # what no row of the metadata can mean
+    {"ZSpacing": "unknown"},
+    {"ZSpacing": "-1.5"},
+    {"XYSpacing": "[0.7]"},
+    {"RescaleSlope": ""},
+    {"ImageOrientationPatient": "[9, 0, 0, 0, 1, 0]"},
+    {"ImageOrientationPatient": "[1, 0, 0, 1, 0, 0]"},
+)
 Study = tuple[str, str, Volume]  # a patient, the report, the CT
 
 
@@ -217,9 +225,11 @@ def test_a_blank_header_is_filled_from_the_metadata(coded: bool, volume: Volume,
     with (tmp_path / "metadata" / "train_metadata.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(row))
         writer.writeheader()
-        writer.writerows([row, {**row, "VolumeName": "train_2_a_1.nii.gz", "ZSpacing": "unknown"}])
+        writer.writerows(
+            [row, *({**row, "VolumeName": f"train_{n}_a_1.nii.gz", **bad} for n, bad in enumerate(UNTOLD, 2))]
+        )
     told = read_metadata(tmp_path)
-    assert set(told) == {"train_1_a_1.nii.gz"}, "a row that cannot be read tells nothing"
+    assert set(told) == {"train_1_a_1.nii.gz"}, "a row that cannot be right tells nothing"
     assert_same(read_nifti(tmp_path / "train_1_a_1.nii.gz", told["train_1_a_1.nii.gz"]), volume)
     with pytest.raises(BadInput, match=r"not Hounsfield units|does not say how the volume lies"):
         read_nifti(tmp_path / "train_1_a_1.nii.gz")

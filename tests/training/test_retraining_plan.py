@@ -22,6 +22,7 @@ from radir_training.retraining.plan import Plan
         ({"recipe": {"epochs": 2.5}}, "whole number"),
         ({"gates": {"least_gain": float("nan")}}, "is a number"),
         ({"gates": {"overall": "fine"}}, "'better' or 'no worse'"),
+        ({"gates": {"mean_over": "patients"}}, "'queries' or 'regions'"),
         ({"gates": {"false_refusal": None}}, "is a number"),
         ({"gates": {"false_refusal": 1.0}}, "gates.false_refusal is between"),
         ({"data": {"since": "spring"}}, "is a date"),
@@ -49,6 +50,13 @@ def test_a_plan_stored_before_there_were_chances_has_none() -> None:
     assert Plan.stored(stored) == Plan()
     del stored["gates"]["false_refusal"]
     assert Plan.stored(stored).gates.false_refusal is None
+
+
+def test_a_plan_stored_before_queries_counted_once_each_counts_regions() -> None:
+    stored = Plan().as_json()
+    assert stored["gates"]["mean_over"] == "queries"
+    del stored["gates"]["mean_over"]
+    assert Plan.stored(stored).gates.mean_over == "regions"
 
 
 def test_hours_go_past_midnight() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from radir_pacs.index import Partition, exact_search, part, partition_folder, should_merge
+from radir_pacs.index.tail import Tail
 from radir_pacs.types import I64
 from tests.index_material import (
     DIM,
@@ -118,6 +119,17 @@ def test_the_deleted_vanish_and_the_added_appear_at_once(partition: Partition) -
     partition.apply(labels=ids(1), vectors=vectors[9:10])
     assert partition.search(vectors[9], 1).labels.tolist() == [1]
     assert (sizes(partition).tail, sizes(partition).deleted, sizes(partition).live) == (1, 1, COUNT)
+
+
+def test_the_first_vectors_are_kept_as_they_are_and_stay_so() -> None:
+    """A million of them are gigabytes: they are not copied, and what comes later is not written into them."""
+    first, more = random_vectors(50), random_vectors(70, seed=1)
+    was = first.copy()
+    tail = Tail.empty(DIM).plus(np.arange(50), first)
+    assert np.shares_memory(tail.rows()[1], first)
+    later = tail.plus(np.arange(50, 120), more)
+    assert np.array_equal(first, was) and np.array_equal(tail.rows()[1], was)
+    assert np.array_equal(later.rows()[1], np.concatenate([was, more]))
 
 
 def test_a_generation_built_before_a_deletion_does_not_bring_it_back(tmp_path: Path) -> None:

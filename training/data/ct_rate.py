@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from radir_pacs.errors import BadInput
 from radir_pacs.pictures.image_table import find_image, open_table
 
@@ -19,6 +21,7 @@ from .nifti import Told
 
 _TABLES = ("train_metadata.csv", "validation_metadata.csv")
 _FOLDERS = (".", "metadata", "dataset/metadata")
+_INEXACT = 0.01
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
@@ -64,6 +67,8 @@ def _told(row: dict[str, str]) -> Told | None:
         orientation = _numbers(row.get("ImageOrientationPatient") or "1 0 0 0 1 0", 6)
         position = _numbers(row.get("ImagePositionPatient") or "0 0 0", 3)
         (slope,), (intercept,) = _numbers(row["RescaleSlope"], 1), _numbers(row["RescaleIntercept"], 1)
+        if min(spacing) <= 0 or not _perpendicular(orientation[:3], orientation[3:]):
+            return None
     except (KeyError, TypeError, ValueError):
         return None
     return Told(
@@ -73,6 +78,12 @@ def _told(row: dict[str, str]) -> Told | None:
         slope=slope,
         intercept=intercept,
     )
+
+
+def _perpendicular(row: tuple[float, ...], column: tuple[float, ...]) -> bool:
+    """Whether they are unit vectors at right angles, as PS3.3 C.7.6.2.1.1 asks for."""
+    axes = np.array([row, column])
+    return bool(np.allclose(axes @ axes.T, np.eye(2), rtol=0, atol=_INEXACT))
 
 
 def _numbers(text: str, count: int) -> tuple[float, ...]:

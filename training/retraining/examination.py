@@ -125,11 +125,16 @@ def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundl
     shown = [(regions[one.key], Part(one.rows, one.challenger - one.champion)) for one in judged]
     shown += (by_group := _groups(bootstrap, judged, groups))
     _judge(shown, exam.patients, plan)
+    means = {
+        "queries": vars(mean_of_queries(bootstrap, judged)),
+        "regions": vars(mean_of_regions(bootstrap, judged)),
+    }
     told = {
         "measure": f"Recall@{plan.gates.k}, queries whose region is abnormal by their mined report",
         "images": len(exam),
         "patients": len(np.unique(exam.patients)),
-        "overall": vars(mean_of_regions(bootstrap, judged)),
+        "overall": means[plan.gates.mean_over],
+        "means": means,
         "regions": regions,
         "groups": [figures for figures, _ in by_group],
         "collapse": {"champion": _cosines(vectors[0]), "challenger": _cosines(vectors[1]), "limit": COLLAPSED},
@@ -163,8 +168,18 @@ def paired_region(bootstrap: Bootstrap, one: Judged) -> Paired:
     return Paired.of(champion, challenger, float(np.nanmean(one.random)))
 
 
+def mean_of_queries(bootstrap: Bootstrap, judged: Sequence[Judged]) -> Paired:
+    """Each query counts once, so a region counts by its queries."""
+    rows, champion, challenger, random = _all(judged)
+    return Paired.of(
+        bootstrap.resampled(champion[:, None], rows),
+        bootstrap.resampled(challenger[:, None], rows),
+        float(np.nanmean(random)),
+    )
+
+
 def mean_of_regions(bootstrap: Bootstrap, judged: Sequence[Judged]) -> Paired:
-    """The plain mean over regions."""
+    """Each region counts once, however few its queries."""
     champion = Resampled.average([bootstrap.resampled(one.champion[:, None], one.rows) for one in judged])
     challenger = Resampled.average([bootstrap.resampled(one.challenger[:, None], one.rows) for one in judged])
     return Paired.of(champion, challenger, float(np.mean([np.nanmean(one.random) for one in judged])))
@@ -191,10 +206,7 @@ def _unjudged(part: Part, patients: I64, rule: GatePlan) -> Unjudged | None:
 
 def _groups(bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups) -> list[tuple[dict[str, Any], Part]]:
     """All queries of all judged regions, by group."""
-    rows = np.concatenate([one.rows for one in judged])
-    champion, challenger, random = (
-        np.concatenate([getattr(one, name) for one in judged]) for name in ("champion", "challenger", "random")
-    )
+    rows, champion, challenger, random = _all(judged)
     found: list[tuple[dict[str, Any], Part]] = []
     for by in GROUPS:
         of: Sequence[str | None] = getattr(groups, by)
@@ -208,6 +220,16 @@ def _groups(bootstrap: Bootstrap, judged: Sequence[Judged], groups: Groups) -> l
             figures = {"by": by, "group": group, **vars(paired)}
             found.append((figures, Part(rows[mine], (challenger - champion)[mine])))
     return found
+
+
+def _all(judged: Sequence[Judged]) -> tuple[I64, F64, F64, F64]:
+    """Rows, hits of champion and challenger, and expected hits of all queries of all judged regions, each [q]."""
+    return (
+        np.concatenate([one.rows for one in judged]),
+        np.concatenate([one.champion for one in judged]),
+        np.concatenate([one.challenger for one in judged]),
+        np.concatenate([one.random for one in judged]),
+    )
 
 
 def _cosines(vectors: Embeddings) -> float:

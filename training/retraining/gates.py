@@ -29,7 +29,8 @@ _WHY = {
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """``value`` is what was measured, ``limit`` what the plan allows, ``of`` the region or group.
+    """``value`` is what was measured, ``limit`` what the plan allows, ``of`` the region or group, or what the mean is
+    taken over.
 
     ``chance`` of a region or group: how probable such a loss anywhere is for a challenger that is as good; ``limit``
     is the least chance that the plan allows. One that is judged without a chance is judged by its interval.
@@ -54,7 +55,8 @@ class Gate:
             interval = f", 95 % interval {self.interval_95[0]:+.3f} to {self.interval_95[1]:+.3f}"
         match self.code:
             case GateCode.OVERALL:
-                return f"mean of all regions: {number(self.value)}{interval}; must lie above {self.limit:.3f}"
+                what = f"mean of all {self.of or 'regions'}: {number(self.value)}{interval}"
+                return f"{what}; must lie above {self.limit:.3f}"
             case GateCode.REGION | GateCode.GROUP:
                 return f"{self.of}: {number(self.value)}{interval}{self._rule()}"
             case GateCode.COLLAPSE:
@@ -108,6 +110,7 @@ def _figures(plan: Plan, told: Mapping[str, Any]) -> Iterator[Gate]:
         passed=interval is not None and interval[0] > limit,
         value=overall["difference"],
         limit=limit,
+        of=rule.mean_over if "means" in told else "regions",
         interval_95=interval and tuple(interval),
     )
     for region in told["regions"].values():

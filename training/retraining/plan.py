@@ -18,6 +18,7 @@ from typing import Any, Literal
 from radir_pacs.errors import BadInput
 
 Depth = Literal["head", "full"]
+MeanOver = Literal["queries", "regions"]
 DEPTHS: tuple[Depth, ...] = ("head", "full")
 HELD_OUT = 0.2  # of the patients; no plan may change it: who is held out once must never be trained on
 
@@ -48,14 +49,17 @@ class RecipePlan:
 @dataclass(frozen=True, kw_only=True)
 class GatePlan:
     """overall: "better": the 95 % interval of the difference lies above ``least_gain``; "no worse": above
-    -``most_loss``. A region or group is judged from so many abnormal queries. One that lost fails where chance would
-    show such a loss anywhere with less than ``false_refusal``; so this share of challengers that are as good as their
-    champion everywhere is refused. None, in a plan that was stored before there was such an entry: it fails where its
-    whole 95 % interval lies below zero. latency and memory: the challenger's over the champion's."""
+    -``most_loss``. mean_over: what the difference is the mean of: all abnormal queries, or the regions, as in a plan
+    that was stored before there was such an entry. A region or group is judged from ``least_queries`` abnormal
+    queries. One that lost fails where chance would show such a loss anywhere with less than ``false_refusal``; so this
+    share of challengers that are as good as their champion everywhere is refused. None, in a plan that was stored
+    before there was such an entry: it fails where its whole 95 % interval lies below zero. latency and memory: the
+    challenger's over the champion's."""
 
     overall: Literal["better", "no worse"] = "better"
     least_gain: float = 0.0
     most_loss: float = 0.02
+    mean_over: MeanOver = "queries"
     k: int = 5
     least_queries: int = 20
     false_refusal: float | None = 0.2
@@ -113,10 +117,9 @@ class Plan:
 
         Raises BadInput.
         """
-        plan = cls.from_json(told)
-        if "false_refusal" in told.get("gates", {}):
-            return plan
-        return replace(plan, gates=replace(plan.gates, false_refusal=None))
+        plan, gates = cls.from_json(told), told.get("gates", {})
+        once: dict[str, Any] = {"false_refusal": None, "mean_over": "regions"}
+        return replace(plan, gates=replace(plan.gates, **{key: was for key, was in once.items() if key not in gates}))
 
     @classmethod
     def read(cls, path: Path | None, depth: Depth | None = None) -> Plan:
@@ -179,6 +182,7 @@ def _check(plan: Plan) -> None:
         "thumbs.weight and thumbs.together are between 0 and 1": 0 <= plan.thumbs.weight <= 1
         and 0 <= plan.thumbs.together < 1,
         "gates.overall is 'better' or 'no worse'": gates.overall in ("better", "no worse"),
+        "gates.mean_over is 'queries' or 'regions'": gates.mean_over in ("queries", "regions"),
         "gates.k is one of 1, 3, 5, 10, 20": gates.k in (1, 3, 5, 10, 20),
         "gates.least_gain and gates.most_loss are between 0 and 1": 0 <= gates.least_gain < 1
         and 0 <= gates.most_loss < 1,
