@@ -206,6 +206,14 @@ class BackupDamaged(RadirError):
         self.name = name
 
 
+class DatabaseRefuses(StorageFailed):
+    """The database does not let us in. ``what``: which and why, without the advice that the message ends with."""
+
+    def __init__(self, which: str, why: str) -> None:
+        self.what = f"{which} cannot be used: {why}"
+        super().__init__(f"{self.what}; start it, or correct database_url")
+
+
 class DatabaseAway(StorageFailed):
     """The database does not answer; it is asked again every second."""
 

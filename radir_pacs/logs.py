@@ -18,6 +18,7 @@ from radir_pacs.config import Settings
 _PLAIN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _FILE_BYTES = 20 << 20
 _QUIET = ("waitress", "celery", "kombu", "psycopg.pool", "urllib3")
+_OF_COMMANDS = ("pymilvus", "grpc", "radir_pacs.catalogue.watch")
 # These libraries read patients' data sets and log the text of exceptions; we log failures ourselves, by ids.
 _SILENT = ("pynetdicom", "pydicom", "highdicom")
 
@@ -81,6 +82,13 @@ def set_up_logging(settings: Settings, process: str, *, file: Path | None = None
         logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.excepthook = lambda kind, error, trace: _uncaught(error)
     threading.excepthook = lambda failure: _uncaught(failure.exc_value)
+
+
+def keep_quiet() -> None:
+    """For a command, which says itself what failed: complaints of libraries, and of what watches the database, are not
+    printed beside that, unless logging is set up."""
+    for name in (*_QUIET, *_SILENT, *_OF_COMMANDS):
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def _uncaught(error: BaseException | None) -> None:

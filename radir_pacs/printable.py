@@ -1,4 +1,4 @@
-"""Text from outside, made harmless for a terminal and for a spreadsheet.
+"""Counted nouns; and text from outside, made harmless for a terminal and for a spreadsheet.
 
 An AE title or a reader's remark may hold ESC, which moves a terminal's cursor, or begin like a formula, which a
 spreadsheet runs when somebody opens the table (CWE-1236).
@@ -18,6 +18,11 @@ _CONTROLS = frozenset({"Cc", "Cf"})  # also those that change the direction of w
 def printable(text: str) -> str:
     """Without control characters, each shown as U+FFFD; line ends and tabs stay."""
     return "".join(c if c in "\n\t" or unicodedata.category(c) not in _CONTROLS else "\ufffd" for c in text)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1 study``, ``2 studies``; ``plural`` where the noun does not simply take an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
 
 
 def cell(value: Any) -> Any:

@@ -20,6 +20,7 @@ from radir_pacs.intake.bounded_answer import SILENT, AnswerBounds, bounded_get
 from radir_pacs.intake.retention import KEEPS_ALL, RetentionRules, only
 from radir_pacs.intake.room import Room
 from radir_pacs.intake.sources import Pacs, Sources
+from radir_pacs.printable import counted
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
 
@@ -71,7 +72,8 @@ class EvictFiles:
                 freed += self._evict(there, Away.ROOM)[1]
                 studies += 1
         log.info("files made room", extra={"studies": studies, "bytes": freed})
-        return f"{freed >> 20} MiB of {studies} studies made room, {max(excess - freed, 0) >> 20} MiB are lacking"
+        of = counted(studies, "study", "studies")
+        return f"{freed >> 20} MiB of {of} made room, {max(excess - freed, 0) >> 20} MiB are lacking"
 
     def _follow_rules(self, asking: _Asking) -> str:
         """Go on through the archive where the last job stopped. What a PACS that is away holds up waits a pass."""
@@ -97,7 +99,7 @@ class EvictFiles:
         if not asking.is_over:
             retention.end()
         log.info("files went by a rule", extra={"studies": gone.studies, "files": gone.files, "bytes": gone.bytes})
-        return f"{gone.files} files of {gone.studies} studies, {gone.bytes >> 20} MiB"
+        return f"{counted(gone.files, 'file')} of {counted(gone.studies, 'study', 'studies')}, {gone.bytes >> 20} MiB"
 
     def _end_pictures(self, study: Evictable, now: datetime, asking: _Asking) -> Gone:
         """What of the study went by the rules."""

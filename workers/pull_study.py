@@ -17,6 +17,7 @@ from radir_pacs.intake.instances import MISMATCH, OUT_OF_RESOURCES, PULLED, Inta
 from radir_pacs.intake.sources import Sources
 from radir_pacs.intake.wado_rs import instances_at
 from radir_pacs.multipart import BrokenMultipart, TooManyParts
+from radir_pacs.printable import counted
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
@@ -69,7 +70,7 @@ class PullStudy:
             ) from None
         if kept:
             self._catalogue.studies.complete_now(job.key)
-        said = f"{kept} instances kept, {refused} refused"
+        said = f"{counted(kept, 'instance')} kept, {refused} refused"
         if refused:  # the same ones would be refused again; radir problems lists them
             self._catalogue.jobs.fail(job, said, retry=False, reason_code=ReasonCode.PEER_INCOMPLETE)
         else:

@@ -19,6 +19,9 @@ _PARTIAL = ".partial"
 class Place(Protocol):
     """Names are relative paths of plain characters. Every method raises StorageFailed when the place refuses."""
 
+    def __str__(self) -> str:
+        """As an administrator knows it."""
+
     def put(self, name: str, content: Iterable[bytes]) -> None:
         """Store an object in place of one that stands; durable at the end, and absent when ``content`` raises."""
 
@@ -38,6 +41,9 @@ class FolderPlace:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def __str__(self) -> str:
+        return str(self._root)
+
     def put(self, name: str, content: Iterable[bytes]) -> None:
         path = self._root / name
         try:
@@ -47,7 +53,7 @@ class FolderPlace:
             with durable.replacing(path, mode=0o600) as partial, partial.open("wb") as file:
                 file.writelines(content)
         except OSError as error:
-            raise _failed(error) from error
+            raise self._failed(error) from error
 
     def get(self, name: str) -> Iterator[bytes]:
         try:
@@ -57,7 +63,7 @@ class FolderPlace:
         except FileNotFoundError:
             raise NotFound(f"the backup has no {name}") from None
         except OSError as error:
-            raise _failed(error) from error
+            raise self._failed(error) from error
 
     def sizes(self, folder: str) -> dict[str, int]:
         found = {}
@@ -68,25 +74,27 @@ class FolderPlace:
                         whole = Path(path) / name
                         found[whole.relative_to(self._root).as_posix()] = whole.stat().st_size
         except OSError as error:
-            raise _failed(error) from error
+            raise self._failed(error) from error
         return found
 
     def delete(self, name: str) -> None:
         try:
             (self._root / name).unlink(missing_ok=True)
         except OSError as error:
-            raise _failed(error) from error
+            raise self._failed(error) from error
 
-
-def _failed(error: OSError) -> StorageFailed:
-    return StorageFailed(f"the backup's folder: {error.strerror or type(error).__name__}")
+    def _failed(self, error: OSError) -> StorageFailed:
+        return StorageFailed(f"the backup's folder {self._root}: {error.strerror or 'cannot be used'}")
 
 
 class BucketPlace:
     """Objects of a bucket."""
 
     def __init__(self, address: S3Address) -> None:
-        self._bucket = Bucket(address)
+        self._bucket, self._url = Bucket(address), address.url
+
+    def __str__(self) -> str:
+        return self._url
 
     def put(self, name: str, content: Iterable[bytes]) -> None:
         self._bucket.put(name, content)

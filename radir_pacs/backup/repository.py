@@ -113,9 +113,9 @@ class Repository:
             format_, backup_id, encrypted, fingerprint = (head[k] for k in ("format", "id", "encrypted", "key"))
         except NotFound:
             if not make:
-                raise NotFound("there is no backup") from None
+                raise NotFound(f"there is no backup in {place}: name the folder that radir backup was given") from None
             if place.sizes(""):
-                raise BadInput("there are other files, and no backup: name an empty folder") from None
+                raise BadInput(f"in {place} are other files, and no backup: name an empty folder") from None
             return cls._begun(place, Sealing(key))
         except (ValueError, KeyError, TypeError):
             raise BackupDamaged(HEAD) from None
@@ -147,7 +147,9 @@ class Repository:
         known = self.snapshots()
         if not known or (snapshot is not None and snapshot not in known):
             names = f"; there are {', '.join(known)}" if known else ""
-            raise NotFound(f"the backup has no {'snapshot ' + snapshot if snapshot else 'whole snapshot'}{names}")
+            raise NotFound(
+                f"the backup in {self._place} has no {'snapshot ' + snapshot if snapshot else 'whole snapshot'}{names}"
+            )
         name = f"snapshots/{snapshot or known[-1]}/manifest"
         return Manifest.from_json(name, b"".join(self._read(name)))
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
-import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
 from radir_pacs.catalogue import postgres_clients
+from radir_pacs.catalogue.connecting import connected
 from radir_pacs.catalogue.database import Connection, run, unhurried
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.errors import Conflict, StorageFailed
+from radir_pacs.errors import Conflict
 
 _ONE_BACKUP = 0x52414441
 _NO_DELETION = 0x52414442  # queries.sql: known_blobs
@@ -119,12 +119,8 @@ class Backups(CataloguePart):
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
         """A connection of its own, without a limit of time: a backup takes as long as it takes."""
-        with (
-            _errors(),
-            psycopg.connect(
-                unhurried(self._database.conninfo, timezone="UTC"), autocommit=True, row_factory=dict_row
-            ) as connection,
-        ):
+        conninfo = unhurried(self._database.conninfo, timezone="UTC")
+        with connected(conninfo, autocommit=True, row_factory=dict_row) as connection:
             yield connection
 
 
@@ -137,7 +133,7 @@ def _blobs(connection: Connection) -> Iterator[tuple[str, int | None]]:
 
 def database_is_empty(conninfo: str) -> bool:
     """Whether the database has no table of anybody yet. Raises StorageFailed."""
-    with _errors(), psycopg.connect(conninfo, row_factory=dict_row) as connection:
+    with connected(conninfo, row_factory=dict_row) as connection:
         return not run(connection, "tables").fetchall()
 
 
@@ -153,7 +149,7 @@ def rows_in_dump(source: Iterator[bytes]) -> dict[str, int]:
 
 def rows_of(conninfo: str, without: Sequence[str] = NOT_DUMPED) -> dict[str, int]:
     """Rows by table. Raises StorageFailed."""
-    with _errors(), psycopg.connect(conninfo, row_factory=dict_row) as connection:
+    with connected(conninfo, row_factory=dict_row) as connection:
         return _counts(connection, without)
 
 
@@ -165,11 +161,3 @@ def _counts(connection: Connection, without: Sequence[str]) -> dict[str, int]:
         counted = connection.execute(sql.SQL("SELECT count(*) AS n FROM {}").format(sql.Identifier(row["name"])))
         found[row["name"]] = counted.fetchall()[0]["n"]
     return found
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error

@@ -9,7 +9,7 @@ import psycopg
 from pgmq.install import get_embedded_install_sql
 from psycopg import sql
 
-from radir_pacs.errors import StorageFailed
+from radir_pacs.catalogue.connecting import connected
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,12 @@ ON CONFLICT (queue_name) DO UPDATE SET throttle_interval_ms = 0
 
 def install_pgmq(conninfo: str) -> None:
     """Install pgmq (plain SQL, no extension) unless it is there already; other processes wait for the first."""
-    try:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-            row = connection.execute("SELECT to_regclass('pgmq.meta') IS NOT NULL").fetchone()
-            if row is None or not row[0]:
-                with connection.transaction():
-                    connection.execute(get_embedded_install_sql().encode())
-    except psycopg.OperationalError as error:
-        raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
+    with connected(conninfo, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        row = connection.execute("SELECT to_regclass('pgmq.meta') IS NOT NULL").fetchone()
+        if row is None or not row[0]:
+            with connection.transaction():
+                connection.execute(get_embedded_install_sql().encode())
 
 
 def notifies(connection: psycopg.Connection[Any], queue: str) -> bool:

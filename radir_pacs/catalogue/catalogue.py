@@ -12,6 +12,7 @@ from radir_pacs.catalogue.audit_receivers import AuditReceivers
 from radir_pacs.catalogue.backups import Backups
 from radir_pacs.catalogue.cases import Cases
 from radir_pacs.catalogue.commitments import Commitments
+from radir_pacs.catalogue.connecting import connected
 from radir_pacs.catalogue.contexts import Contexts
 from radir_pacs.catalogue.corrections import Corrections
 from radir_pacs.catalogue.damage import Damage
@@ -48,6 +49,7 @@ from radir_pacs.catalogue.sign_ins import SignIns
 from radir_pacs.catalogue.studies import Studies
 from radir_pacs.catalogue.survey import Survey
 from radir_pacs.catalogue.vectors import Vectors
+from radir_pacs.catalogue.watch import CONNECT_S
 from radir_pacs.catalogue.withheld import WithheldPatients
 from radir_pacs.config import Settings
 from radir_pacs.errors import DatabaseAway, NotReady
@@ -124,8 +126,13 @@ class Catalogue:
 
     @classmethod
     def as_it_is(cls, settings: Settings) -> Self:
-        """Connect to a database that runs, and leave its schema as it is: for those who only look."""
-        return cls(Database(conninfo_of(settings)), settings)
+        """Connect to a database that runs, and leave its schema as it is: for those who only look.
+
+        Raises DatabaseRefuses, at once: the pool would try again for seconds.
+        """
+        conninfo = conninfo_of(settings)
+        with connected(conninfo, connect_timeout=CONNECT_S):
+            return cls(Database(conninfo), settings)
 
     @property
     def conninfo(self) -> str:

@@ -14,6 +14,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from radir_pacs.catalogue import embedded
+from radir_pacs.catalogue.connecting import check_parts, gave_up
 from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.catalogue.watch import CONNECT_S, Ticket, Watch
 from radir_pacs.config import Settings
@@ -43,6 +44,7 @@ def conninfo_of(settings: Settings) -> str:
         return embedded.start(settings.home)
     try:
         given = conninfo_to_dict(settings.database_url)  # finds faults before anybody connects
+        check_parts(given)
         limits = {name: value for name, value in _OURS.items() if name not in given}
         options = _options(**_THE_SERVERS) + f" {given.get('options') or ''}"
         return make_conninfo(
@@ -211,7 +213,7 @@ class Database:
             self._watch.suspect()
             if self._watch.is_away:
                 raise DatabaseAway from error
-            raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
+            raise StorageFailed(gave_up(error)) from error
         except psycopg.errors.FeatureNotSupported as error:
             raise StorageFailed("the database was migrated meanwhile: try again") from error
         except (psycopg.DataError, UnicodeEncodeError) as error:

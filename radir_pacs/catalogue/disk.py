@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.catalogue.study_parts import in_parts
 from radir_pacs.errors import NotFound
 from radir_pacs.types import StudyState
 
@@ -92,7 +93,8 @@ class Disk(CataloguePart):
             if not found:
                 return
             for first in range(0, len(found), size):
-                for uids in self._bounded([row["study_uid"] for row in found[first : first + size]]):
+                studies = [row["study_uid"] for row in found[first : first + size]]
+                for uids in in_parts(self._database, studies, _MOST_INSTANCES):
                     page = self.evictable(uids, reason)
                     self._note_emptied([one.study_uid for one in page if not one.hashes and not one.held])
                     yield page
@@ -103,22 +105,6 @@ class Disk(CataloguePart):
             with self._database.transaction() as connection:
                 run(connection, "lock_studies", study_uids=list(study_uids))
                 run(connection, "note_emptied", study_uids=list(study_uids))
-
-    def _bounded(self, study_uids: Sequence[str]) -> Iterator[list[str]]:
-        """These studies in parts of so many instances that a part takes little memory; one study is never divided."""
-        with self._database.transaction() as connection:
-            rows = run(connection, "instances_in", study_uids=list(study_uids)).fetchall()
-        counts = {row["study_uid"]: int(row["instances"]) for row in rows}
-        part, left = list[str](), _MOST_INSTANCES
-        for study_uid in study_uids:
-            count = counts.get(study_uid, 0)
-            if part and count > left:
-                yield part
-                part, left = [], _MOST_INSTANCES
-            part.append(study_uid)
-            left -= count
-        if part:
-            yield part
 
     def evictable(self, study_uids: Sequence[str], reason: Away = Away.ROOM) -> list[Evictable]:
         """Those of these studies that may have files to go for this reason, the oldest first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import date
 from typing import Any
@@ -16,6 +16,7 @@ from radir_pacs.catalogue.jobs import enqueue
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.rows import NotedInstance, Stored, StoredInstance
+from radir_pacs.catalogue.study_parts import in_parts
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, Conflict, DatabaseAway, Differs, NotFound, StorageFailed
 from radir_pacs.reasons import MENDED_BY_SENDING
@@ -30,6 +31,7 @@ REPORT_SOP_CLASSES = frozenset(
 
 _COLUMNS = tuple(field.name for field in fields(InstanceHeader))
 _INSERT_TRIES = 5
+_MOST_HEADERS = 5_000  # in memory at once: some kilobytes each
 _MOST_AT_ONCE = 64  # instances in one transaction
 _BRIEFLY_MS = 200  # how long a group waits for a study that another process works on; then each instance waits alone
 
@@ -158,15 +160,21 @@ class Instances(CataloguePart):
 
         Patient and study attributes are those of the study row: the first instance that knew them set them.
         """
+        return tuple((header, row["content_sha256"]) for header, row in self._headers([study_uid]))
+
+    def headers_of_each(self, study_uids: Sequence[str]) -> Iterator[tuple[str, list[InstanceHeader]]]:
+        """For each of many studies the headers of its instances, which may be none; few studies in memory."""
+        for part in in_parts(self._database, study_uids, _MOST_HEADERS):
+            found: dict[str, list[InstanceHeader]] = {study_uid: [] for study_uid in part}
+            for header, _ in self._headers(part):
+                found[header.study_uid].append(header)
+            yield from found.items()
+
+    def _headers(self, study_uids: Sequence[str]) -> Iterator[tuple[InstanceHeader, Row]]:
         with self._database.transaction() as connection:
-            rows = run(connection, "headers_of", study_uid=study_uid).fetchall()
-        return tuple(
-            (
-                InstanceHeader(**{name: _of_header(row[name]) for name in _COLUMNS}),
-                row["content_sha256"],
-            )
-            for row in rows
-        )
+            rows = run(connection, "headers_of", study_uids=list(study_uids)).fetchall()
+        for row in rows:
+            yield InstanceHeader(**{name: _of_header(row[name]) for name in _COLUMNS}), row
 
     def noted(self, limit: int = 100) -> tuple[NotedInstance, ...]:
         """Instances that were stored although their files were odd, the newest first."""

@@ -14,6 +14,7 @@ from importlib.resources import files
 
 import psycopg
 
+from radir_pacs.catalogue.connecting import connected
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.errors import StorageFailed
@@ -52,28 +53,24 @@ def migrate(conninfo: str) -> int:
     """
     known = migrations()
     newest = newest_schema()
-    try:
-        with psycopg.connect(conninfo, autocommit=True) as connection:
-            connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
-            connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
-            applied = _applied(connection)
-            if (needed := _needed(connection)) > newest:
-                raise StorageFailed(
-                    f"the database has version {max(applied)}, this program knows {newest}: it must know at least"
-                    f" {needed}. There is no way back, update the program, or restore the backup of before"
-                    " (radir restore)"
-                )
-            for version, sql in known.items():
-                if version not in applied:
-                    with connection.transaction():
-                        connection.execute(sql.encode())
-                        if version == _FOLDED_NAMES:
-                            _fold_names(connection)
-                        connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
-                        if declared := WORKS_FROM.match(sql):
-                            connection.execute(_DECLARE, [int(declared[1]), version])
-    except psycopg.OperationalError as error:
-        raise StorageFailed(f"the database did not answer ({type(error).__name__})") from error
+    with connected(conninfo, autocommit=True) as connection:
+        connection.execute(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}".encode())
+        connection.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        applied = _applied(connection)
+        if (needed := _needed(connection)) > newest:
+            raise StorageFailed(
+                f"the database has version {max(applied)}, this program knows {newest}: it must know at least {needed}."
+                " There is no way back, update the program, or restore the backup of before (radir restore)"
+            )
+        for version, sql in known.items():
+            if version not in applied:
+                with connection.transaction():
+                    connection.execute(sql.encode())
+                    if version == _FOLDED_NAMES:
+                        _fold_names(connection)
+                    connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
+                    if declared := WORKS_FROM.match(sql):
+                        connection.execute(_DECLARE, [int(declared[1]), version])
     return newest
 
 

@@ -411,13 +411,13 @@ ORDER BY series_uid, instance_number NULLS LAST, sop_uid;
 SELECT sop_uid FROM instance WHERE study_uid = %(study_uid)s ORDER BY sop_uid;
 
 -- name: headers_of
--- What the instances of a study said of themselves when they came, as far as it is kept in columns.
+-- What the instances of some studies said of themselves when they came, as far as it is kept in columns.
 SELECT i.*, e.modality, e.series_number, e.series_description, e.body_part, s.patient_key, s.patient_id,
     s.patient_name, s.patient_sex, s.patient_birth_date, s.patient_age_years, s.study_date, s.study_time,
     s.accession_number, s.study_description, s.referring_physician, s.study_id
 FROM instance AS i JOIN series AS e USING (series_uid) JOIN study AS s ON s.study_uid = i.study_uid
-WHERE i.study_uid = %(study_uid)s
-ORDER BY e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
+WHERE i.study_uid = ANY(%(study_uids)s::text[])
+ORDER BY i.study_uid, e.series_number NULLS LAST, i.series_uid, i.instance_number NULLS LAST, i.sop_uid;
 
 -- name: in_scope
 -- Which of some studies a scope admits.

@@ -10,6 +10,7 @@ new ones replace them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from psycopg.types.json import Jsonb
 
@@ -91,11 +92,15 @@ class Studies(CataloguePart):
 
     def uids(self, page: int = 10_000) -> Iterator[str]:
         """Every study's UID, ascending; one transaction per page, and one page in memory."""
+        return chain.from_iterable(self.uid_pages(page))
+
+    def uid_pages(self, page: int) -> Iterator[list[str]]:
+        """As ``uids``, a page at a time."""
         after = ""
         while True:
             with self._database.transaction() as connection:
                 uids = [row["study_uid"] for row in run(connection, "study_uids", after=after, limit=page)]
-            yield from uids
+            yield uids
             if len(uids) < page:
                 return
             after = uids[-1]

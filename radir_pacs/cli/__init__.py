@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 
 from radir_pacs import __version__, config
 from radir_pacs.errors import RadirError
+from radir_pacs.logs import keep_quiet
 
 # Each command and its module; a command imports only its own module.
 _OWN = {
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else arguments
     args = parser(given[0] if given else None).parse_args(given)
+    keep_quiet()
     try:
         settings = config.load(args) if getattr(args, "needs_settings", False) else None
         code: int = args.run(args, settings)

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.list:
         return _list(repository, args.json)
     if args.check:
-        return _check(repository, args)
+        return check_snapshot(repository, args.snapshot, mend=args.mend, as_json=args.json)
     return _back_up(args, settings, repository)
 
 
@@ -129,7 +129,7 @@ def _back_up(args: argparse.Namespace, settings: Settings, repository: Repositor
 
 def _list(repository: Repository, as_json: bool) -> int:
     found = [repository.manifest(name) for name in repository.snapshots()]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "snapshot": m.name,
             "made_at": m.made_at,
@@ -147,19 +147,22 @@ def _list(repository: Repository, as_json: bool) -> int:
         return 0
     for row in rows:
         out.print(
-            f"{row['snapshot']}  {row['studies']} studies, {row['files']} files, radir {row['version']}", markup=False
+            f"{row['snapshot']}  {counted(row['studies'], 'study', 'studies')}, {counted(row['files'], 'file')},"
+            f" radir {row['version']}",
+            markup=False,
         )
     if not rows:
         out.print("no whole snapshot")
     return 0
 
 
-def _check(repository: Repository, args: argparse.Namespace) -> int:
-    manifest = repository.manifest(args.snapshot)
+def check_snapshot(repository: Repository, snapshot: str | None, *, mend: bool = False, as_json: bool) -> int:
+    """Exit code 1 when it is not whole."""
+    manifest = repository.manifest(snapshot)
     with bars() as start_bar:
-        found = check(repository, manifest, start_bar, mend=args.mend)
+        found = check(repository, manifest, start_bar, mend=mend)
     tables = {name: {"expected": expected, "found": rows} for name, (expected, rows) in found.tables.items()}
-    if args.json:
+    if as_json:
         print_json(
             {
                 "snapshot": manifest.name,
@@ -175,7 +178,7 @@ def _check(repository: Repository, args: argparse.Namespace) -> int:
         _name("damaged", found.damaged)
         _name("missing", found.missing)
         for name, rows in tables.items():
-            out.print(f"table {name}: {rows['found']} rows instead of {rows['expected']}")
+            out.print(f"table {name}: {counted(rows['found'], 'row')} instead of {rows['expected']}")
     return 0 if found.is_whole else 1
 
 

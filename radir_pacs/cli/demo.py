@@ -158,7 +158,8 @@ def _wait(catalogue: Catalogue, stopping: Any) -> None:
                 last, moved_at = (ended, open_jobs), time.monotonic()
             if moved_at - said_at >= _SAY_EVERY_S:
                 said_at = moved_at
-                say_progress(f"encoding and indexing: {ended} of {sum(overview.studies.values())} studies")
+                every = counted(sum(overview.studies.values()), "study", "studies")
+                say_progress(f"encoding and indexing: {ended} of {every}")
             if time.monotonic() - moved_at > _STUCK_S:
                 raise RadirError(f"nothing has moved for {_STUCK_S:.0f} s; see: radir status")
 

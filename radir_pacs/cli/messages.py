@@ -9,7 +9,7 @@ from radir_pacs import config
 from radir_pacs.callers import AuditEvent
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput, NotFound
@@ -41,5 +41,5 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.json:
         print_json({"dropped": dropped})
     else:
-        out.print(f"{dropped} messages are dropped")
+        out.print(f"{counted(dropped, 'message')} dropped")
     return 0

@@ -16,7 +16,7 @@ from rich.table import Table
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, ModelProgress, ModelRow
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import out, print_json
+from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
@@ -105,7 +105,7 @@ def promote(args: argparse.Namespace, settings: Settings) -> int:
         args,
         model,
         f"{model.model_id} answers; `radir models rollback {model.kind.lower()}` undoes it within"
-        f" {settings.model_rollback_days:g} days",
+        f" {settings.model_rollback_days:g} {'day' if settings.model_rollback_days == 1 else 'days'}",
     )
 
 
@@ -115,7 +115,7 @@ def rollback(args: argparse.Namespace, settings: Settings) -> int:
         kind = ImageKind(args.kind.upper())
         model, coverage = registry.rollback(kind, instead_of=args.instead_of, **_said(args))
     lacking = coverage.total - coverage.encoded
-    rest = f"; {lacking} of {coverage.total} studies are encoded next" if lacking else ""
+    rest = f"; {counted(lacking, 'study', 'studies')} of {coverage.total} to encode next" if lacking else ""
     return _tell(args, model, f"{model.model_id} answers again{rest}")
 
 

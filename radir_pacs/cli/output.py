@@ -22,13 +22,25 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from radir_pacs.errors import BadInput
+from radir_pacs.printable import counted as counted
+
 errors = Console(stderr=True, highlight=False)
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """``1 study``, ``2 studies``; ``plural`` where the noun does not simply take an s."""
-    return f"{count} {noun}" if count == 1 else f"{count} {plural or noun + 's'}"
+def check_terminal(action: str) -> None:
+    """Raise BadInput where nobody can be asked whether ``action`` may begin."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise BadInput(f"{action} asks before it begins, and there is no terminal: add --yes (--dry-run says how many)")
+
+
+def is_agreed(action: str) -> bool:
+    """What the person at the terminal says to ``ACTION? [y/N]``."""
+    try:
+        return input(f"{action}? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def say_progress(line: str) -> None:

@@ -6,7 +6,6 @@ Of an HL7 message or a report it says from where and when it came, never what st
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -26,11 +25,12 @@ from radir_pacs.catalogue import (
     KeptMessage,
     NotedInstance,
     ProblemCount,
+    ProblemOf,
     ProcessRow,
     Refusal,
     WaitingReport,
 )
-from radir_pacs.cli.output import counted, out, print_json
+from radir_pacs.cli.output import check_terminal, counted, is_agreed, out, print_json
 from radir_pacs.cli.state import must_run, read_state
 from radir_pacs.cli.status import DOWN, known_processes
 from radir_pacs.cli.supervisor import CRASH_LOOP, last_words, log_path
@@ -49,6 +49,12 @@ _NOTES = {
 _OUTCOME = {False: "counts", True: "kept aside"}
 _STATES = (StudyState.QUARANTINED, StudyState.SKIPPED)
 _DROP_REFUSED = "drop-refused"
+_STAYS = {
+    ProblemOf.STUDY: "only QUARANTINED studies are dropped; a SKIPPED one is left out on purpose: radir rules explain",
+    ProblemOf.REFUSAL: "never stored, so no study: radir problems drop-refused",
+    ProblemOf.JOB: "a failed job is no study: radir problems retry",
+}
+_MOST_DAMAGED = 100_000
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,7 +71,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--reason", metavar="CODE", help="everything with this reason code")
     parser.add_argument("--all", action="store_true", help="everything that the action applies to")
     parser.add_argument("--dry-run", action="store_true", help="only say how many an action would apply to")
-    parser.add_argument("--yes", action="store_true", help="do not ask before an action on several")
+    parser.add_argument(
+        "--yes", action="store_true", help="do not ask before an action on several; needed where there is no terminal"
+    )
     parser.add_argument("--limit", type=int, default=50, help="how many of each are listed (default 50)")
     parser.add_argument("--json", action="store_true", help="for machines")
     config.add_flags(parser)
@@ -96,9 +104,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _is_agreed(args: argparse.Namespace, catalogue: Catalogue) -> bool:
-    """Whether the action on everything with a reason may begin: a person at a terminal is told how much and asked."""
-    if not args.dry_run and (args.yes or args.json or not sys.stdin.isatty()):
-        return True
+    """Whether the action on everything with a reason may begin: a person at a terminal is told how much and asked.
+
+    Raises BadInput without ``--yes`` where nobody can be asked.
+    """
+    if not args.dry_run:
+        if args.yes:
+            return True
+        check_terminal(f"radir problems {args.action}")
     code = None if args.reason is None else code_of(args.reason)
     counts = _counts(args.action, code, catalogue)
     if args.dry_run and args.json:
@@ -111,7 +124,7 @@ def _is_agreed(args: argparse.Namespace, catalogue: Catalogue) -> bool:
     if args.dry_run or not total:
         out.print(f"{args.action} would apply to {total}")
         return False
-    return input(f"{args.action} {total}? [y/N] ").strip().lower() in ("y", "yes")
+    return is_agreed(f"{args.action} {total}")
 
 
 def _counts(action: str, code: ReasonCode | None, catalogue: Catalogue) -> dict[str, list[ProblemCount]]:
@@ -145,13 +158,31 @@ def _act(args: argparse.Namespace, catalogue: Catalogue) -> None:
     if args.study and not studies:
         state = catalogue.studies.get(args.study).state
         raise BadInput(f"nothing to {args.action}: the study is {state}")
+    stay = _what_stays(code, catalogue) if args.action == "drop" and not args.study else []
     if args.json:
-        print_json({"studies": studies, "jobs": jobs})
+        print_json({"studies": studies, "jobs": jobs} | ({"stay": stay} if args.action == "drop" else {}))
     elif args.action == "drop":
         out.print(f"left as they are: {counted(len(studies), 'study', 'studies')}")
+        for one in stay:
+            line = f"still listed: {one['count']} {one['reason_code']} ({one['where'] or 'refused'}): {one['why']}"
+            out.print(line, markup=False, soft_wrap=True)
     else:
         again = [counted(len(studies), "study", "studies"), *([counted(jobs, "job")] if jobs else [])]
         out.print(f"tried again: {', '.join(again)}")
+
+
+def _what_stays(code: ReasonCode | None, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """What `drop` of this reason, or of all, left on the list, and why."""
+    found: list[dict[str, Any]] = [
+        {"of": one.of, "where": one.where, "reason_code": one.reason_code, "count": one.count, "why": _STAYS[one.of]}
+        for one in catalogue.survey.problems()
+        if one.reason_code is not ReasonCode.DROPPED and code in (None, one.reason_code)
+    ]
+    damaged = len(catalogue.damage.all(_MOST_DAMAGED)) if code in (None, ReasonCode.BLOB_DAMAGED) else 0
+    if damaged:
+        why = "damaged files, until these instances are sent again"
+        found.append({"of": "FILE", "where": "damaged", "reason_code": "BLOB_DAMAGED", "count": damaged, "why": why})
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import time
 from radir_pacs import config
 from radir_pacs.backup.restoring import SETTINGS_BEFORE, restore
 from radir_pacs.catalogue import stop_embedded
-from radir_pacs.cli.backup import open_repository, opened
+from radir_pacs.cli.backup import check_snapshot, open_repository, opened
 from radir_pacs.cli.output import bars, counted, out, print_json
 from radir_pacs.cli.state import holders, only_one
 from radir_pacs.config import Settings
@@ -24,6 +24,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = commands.add_parser("restore", help="an installation from a backup, into an empty home folder")
     parser.add_argument("source", nargs="?", help="folder of the backup, or s3://bucket/prefix")
     parser.add_argument("--snapshot", help="which one; by default the newest")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="restore nothing: read the snapshot as a restore would, as radir backup --check",
+    )
     parser.add_argument(
         "--settle",
         action="store_true",
@@ -40,12 +45,14 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 0; 1 when files are damaged or the audit trail's chain is broken."""
+    """Exit code 0; 1 when files are damaged, or the audit trail's chain is broken."""
     if args.settle:
         return _settle(settings)
     if not args.source:
         raise BadInput("name the folder of the backup: radir restore FOLDER")
     repository = open_repository(args.source, settings)
+    if args.check:
+        return check_snapshot(repository, args.snapshot, as_json=args.json)
     manifest = repository.manifest(args.snapshot)
     began = time.monotonic()
     with only_one(settings):

@@ -12,7 +12,7 @@ from typing import Any
 from radir_pacs import config
 from radir_pacs.catalogue import Away, Catalogue, Evictable, HeldBy
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import counted, out, print_json, say
+from radir_pacs.cli.output import counted, out, print_json, progress, say
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound
@@ -120,8 +120,10 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
     due: dict[str, Counter[str]] = {rule.name: Counter() for rule in rules.rules if rule.removes}
     lacking: Counter[str] = Counter()
     held: Counter[str] = Counter()
-    with Catalogue.open(settings) as catalogue:
+    with Catalogue.open(settings) as catalogue, progress(transient=True) as shown:
+        task = shown.add_task("studies", total=sum(catalogue.figures.studies().values()))
         for study in chain.from_iterable(catalogue.disk.pages(Away.RETENTION, _PAGE)):
+            shown.advance(task)
             held.update(study.held)
             has_source, lacked = sources.of(study.sites) is not None, 0
             for rule, pictures in rules.by_rule(study):

@@ -6,6 +6,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from radir_pacs import config
@@ -20,6 +21,7 @@ from radir_pacs.printable import printable
 from radir_pacs.types import InstanceHeader
 
 _LISTED = 20
+_PAGE = 500  # studies asked for at a time
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,6 +35,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     show = actions.add_parser("show", help="print the rules in force, as a file to begin with")
     explain = actions.add_parser("explain", help="which rule decides on each series of a study, and what follows")
     explain.add_argument("study", help="Study Instance UID")
+    explain.add_argument("--rules", metavar="FILE", help="by other rules (default: those in force)")
     dry_run = actions.add_parser("dry-run", help="what other rules would change in the archive; nothing is changed")
     dry_run.add_argument("--rules", metavar="FILE", default="", help="the other rules (default: the built-in ones)")
     for action in (explain, dry_run):
@@ -50,7 +53,7 @@ def _show(args: argparse.Namespace, settings: Settings) -> int:
 
 def _explain(args: argparse.Namespace, settings: Settings) -> int:
     must_run(settings)
-    rules = load_rules(settings.rules_file)
+    rules = load_rules(settings.rules_file if args.rules is None else args.rules)
     with Catalogue.open(settings) as catalogue:
         state = catalogue.studies.get(args.study)
         headers = [header for header, _ in catalogue.instances.headers_of(args.study)]
@@ -60,7 +63,7 @@ def _explain(args: argparse.Namespace, settings: Settings) -> int:
         print_json({"study": args.study, "state": state.state, "outcome": outcome, "kinds": kinds, "series": series})
         return 0
     for one in series:
-        stated = ", ".join(f"{key} {said}" for key, said in one["facts"].items() if said not in (None, "", []))
+        stated = ", ".join(f"{key} {said}" for key, said in one["facts"].items() if said not in (None, "", [], ()))
         what = f"{counted(one['images'], 'image')}: rule {one['rule']}, {'encode' if one['encode'] else 'skip'}"
         out.print(f"{what}  ({printable(stated)})", markup=False, soft_wrap=True)
     out.print(f"by the rules: {outcome}; the study is {state.state}", markup=False, soft_wrap=True)
@@ -103,8 +106,8 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
     with Catalogue.open(settings) as catalogue, progress(transient=True) as shown:
         total = sum(catalogue.figures.studies().values())
         task = shown.add_task("studies", total=total)
-        for study_uid in catalogue.studies.uids():
-            headers = [header for header, _ in catalogue.instances.headers_of(study_uid)]
+        pages = map(catalogue.instances.headers_of_each, catalogue.studies.uid_pages(_PAGE))
+        for study_uid, headers in chain.from_iterable(pages):
             change = _word(headers, now), _word(headers, then)
             studies += 1
             shown.advance(task)

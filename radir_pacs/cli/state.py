@@ -46,10 +46,7 @@ def only_one(settings: Settings, roles: str = "") -> Iterator[None]:
             own.append((settings.home / f"role-{role}@{machine}.lock", f"the {role}"))
         how = fcntl.LOCK_SH if machine and role != Role.INDEXER else fcntl.LOCK_EX
         common.append((settings.home / f"role-{role}.lock", f"the {role}", how))
-    try:
-        settings.home.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
+    make_home(settings)
     with contextlib.ExitStack() as held:
         for path, what in own:
             held.enter_context(_held(path, what, fcntl.LOCK_EX, settings))
@@ -58,6 +55,14 @@ def only_one(settings: Settings, roles: str = "") -> Iterator[None]:
         for path, what, how in common:
             held.enter_context(_held(path, what, how, settings))
         yield
+
+
+def make_home(settings: Settings) -> None:
+    """Make the home folder, closed to others, where there is none. Raises SettingError."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingError(f"home: {settings.home} cannot be used: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
 from radir_pacs.cli.monitor import monitoring
+from radir_pacs.cli.named_files import check_files
 from radir_pacs.cli.roles import ALL, Role, set_name
-from radir_pacs.cli.state import end_orphans, only_one
+from radir_pacs.cli.state import end_orphans, make_home, only_one
 from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor, last_words
-from radir_pacs.config import Settings
+from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import RadirError, SettingError
-from radir_pacs.intake.retention import retention_of
-from radir_pacs.intake.sources import load_sources
 from radir_pacs.logs import set_up_logging
+from radir_pacs.storage import bucket_of
+from radir_pacs.storage.s3 import Bucket
 
 READY_S = 90.0  # a start that takes longer is told of
 _GIVE_UP_S = 600.0
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 def serve(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "") -> int:
     """Run the roles until told to stop; 1 when the supervisor broke."""
+    make_home(settings)
     file = settings.home / "logs" / f"supervisor{'-' * (roles != ALL)}{set_name(roles, suffix)}.log"
     set_up_logging(settings, "supervisor" + suffix, file=file if settings.log_to == "files" else None)
     with running(settings, roles, suffix) as supervisor:
@@ -70,8 +71,9 @@ def print_addresses(settings: Settings, roles: Collection[Role] = ALL) -> None:
     if settings.monitor_port:
         print(f"Monitor   http://{settings.monitor_host}:{settings.monitor_port}/metrics")
     print(f"State     {settings.home}", flush=True)
-    if not broker_answers(settings.broker_url):
-        print("the broker does not answer: nothing is encoded until it does (broker_url)", file=sys.stderr, flush=True)
+    for silence, until in ((broker_silence(settings), "encoded"), (store_silence(settings), "stored or encoded")):
+        if silence:
+            print(f"{silence}; nothing is {until} until then", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -94,10 +96,8 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
             if port and role in roles:
                 check_free(setting, host, port)
         check_broker(settings.broker_url)
-        load_sources(settings)  # a process that starts with a wrong file would end again and again
-        retention_of(settings)
-        if Role.WORKER in roles:
-            check_bundles(settings.models)
+        check_store(settings)
+        check_files(settings, roles)  # a process that starts with a wrong file would end again and again
         supervisor = Supervisor(settings, roles, suffix)
         thread = threading.Thread(target=supervisor.run, name="supervisor")
         _stop_on_signals(supervisor)
@@ -148,31 +148,28 @@ def check_broker(url: str) -> None:
         raise SettingError(f"broker_url: {scheme}:// is none of redis, rediss, amqp, amqps, pgmq")
 
 
-def check_bundles(folders: Sequence[str]) -> None:
-    """Raise SettingError for a bundle that no worker would serve. The shipped bundles need no check."""
-    for folder in folders:
-        if not (Path(folder) / "manifest.json").is_file():
-            raise SettingError(f"models: {folder} holds no manifest.json, so it is no model bundle")
-    if folders:
-        command = [sys.executable, "-m", "radir_pacs.encode.check", *folders]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode != 0:
-            raise SettingError(
-                f"models: {''.join(done.stderr.strip().splitlines()[-1:]) or 'a bundle cannot be loaded'}"
-            )
-
-
-def broker_answers(url: str) -> bool:
-    """Whether something listens at the broker's address, or the broker is the database itself."""
-    address = urlsplit(url)
-    if address.hostname is None:
-        return True
-    port = address.port or (6379 if address.scheme.startswith("redis") else 5671 if address.scheme == "amqps" else 5672)
+def check_store(settings: Settings) -> None:
+    """Raise SettingError for a blob_store that names no bucket."""
     try:
-        with socket.create_connection((address.hostname, port), timeout=3):
-            return True
-    except OSError:
-        return False
+        bucket_of(settings)
+    except SettingError as wrong:
+        raise SettingError(f"blob_store: {wrong}; it is no folder, that of home holds the files without it") from None
+
+
+def broker_silence(settings: Settings) -> str:
+    """Why the broker cannot be used, and what to do, without its password; empty where it can, or is the database."""
+    if not settings.broker_url or settings.broker_url.startswith("pgmq"):
+        return ""
+    command = [sys.executable, "-m", "radir_workers.broker_check"]  # only workers know brokers
+    environment = os.environ | to_environment(settings)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
+    return f"{done.stdout.strip()}; start it, or correct broker_url" if done.stdout.strip() else ""
+
+
+def store_silence(settings: Settings) -> str:
+    """Why the bucket of blob_store cannot be used, and what to do; empty where it can, or there is none."""
+    bucket = bucket_of(settings)
+    return Bucket(bucket).silence() if bucket else ""
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Processes) -> None:

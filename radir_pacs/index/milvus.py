@@ -172,8 +172,8 @@ class MilvusEngine:
                 if code == _NOT_LOADED and place is not None and not loads:
                     loads = True
                     continue
-                told = f"code {code}" if isinstance(code, int) else type(failed).__name__
-                raise EngineAway(f"Milvus does not answer as it should ({told}); ask again later") from None
+                told = f" (code {code})" if isinstance(code, int) else ""
+                raise EngineAway(f"Milvus does not answer as it should{told}; ask again later") from None
 
     def _client(self) -> MilvusClient:
         with self._lock:

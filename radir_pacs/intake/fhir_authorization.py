@@ -168,7 +168,7 @@ def read_key(path: Path) -> SigningKey:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise SettingError(f"fhir_client_key: the file cannot be read: {error.strerror}") from None
+        raise SettingError(f"fhir_client_key: {path} cannot be read: {error.strerror}") from None
     for kind in (jwk.RSAKey, jwk.ECKey):
         try:
             with warnings.catch_warnings():
@@ -179,7 +179,7 @@ def read_key(path: Path) -> SigningKey:
         if found.is_private and _is_strong(found):
             return found if found.kid else kind.import_key(found.as_dict(private=True) | {"kid": found.thumbprint()})
     raise SettingError(
-        f"fhir_client_key: no private key in PEM or JWK, RSA of at least {_LEAST_RSA_BITS} bits or EC of"
+        f"fhir_client_key: {path} holds no private key in PEM or JWK, RSA of at least {_LEAST_RSA_BITS} bits or EC of"
         f" {', '.join(_EC_ALGORITHMS)}, without a password"
     )
 

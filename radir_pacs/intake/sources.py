@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,8 +112,13 @@ def _read(number: int, file: str) -> str:
 
 
 def _there(number: int, file: str) -> str:
-    if file and not Path(file).is_file():
-        raise _wrong(number, "ca is no file")
+    if file:
+        if not Path(file).is_file():
+            raise _wrong(number, "ca is no file")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        except OSError:  # which ssl.SSLError is
+            raise _wrong(number, "ca holds no certificate in PEM") from None
     return file
 
 

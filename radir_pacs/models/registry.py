@@ -18,6 +18,7 @@ from radir_pacs.models.answered import Answered, answered
 from radir_pacs.models.bundles import bundle_folder, copy_bundle, is_intact, manifest_sha256
 from radir_pacs.models.comparison import Comparison, compared
 from radir_pacs.models.promotions import file_promotions
+from radir_pacs.printable import counted
 from radir_pacs.types import ImageKind, ModelState
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Registry:
             raise Conflict(f"the bundle of {model_id} is not here: `radir models register` its folder")
         if serving is not None and (regions := self.unbuilt(model_id)):
             raise NotReady(
-                f"the index of {model_id} is being built ({len(regions)} regions left): ask again in a while"
+                f"the index of {model_id} is being built ({counted(len(regions), 'region')} left): ask again in a while"
             )
         promoted = self._models.promote(
             model_id,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import obstore
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from radir_pacs.config import Settings
@@ -27,6 +27,7 @@ _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # of a multipart upload; S3 allows 10,000 of them: objects of 78 GiB
 _TRIES, _GIVES_UP = 4, timedelta(seconds=20)  # the sender of an instance waits
 _PAGE = 1000
+_NOBODY = "nobody"  # the name of no object
 _SILENCE = timedelta(seconds=10)  # of a reader: until the first byte, and between two pieces
 _SMALL_BYTES = 1 << 20
 _SMALL_WRITTEN = timedelta(seconds=20)
@@ -81,6 +82,8 @@ class Bucket:
         config["checksum_algorithm"] = "SHA256"  # the server refuses what was altered on its way
         config["virtual_hosted_style_request"] = False
 
+        self._named = f"the object store{f' at {address.endpoint}' if address.endpoint else ''}, bucket {bucket}"
+
         def store(**limits: timedelta) -> S3Store:
             client = {"allow_http": address.endpoint.startswith("http://"), "connect_timeout": timedelta(seconds=5)}
             return S3Store(
@@ -93,6 +96,18 @@ class Bucket:
         self._reader = store(read_timeout=_SILENCE, timeout=_PART_WRITTEN)
         # read_timeout runs while a body is written, too: writers have a limit of the whole request instead
         self._writer, self._writer_of_small = store(timeout=_PART_WRITTEN), store(timeout=_SMALL_WRITTEN)
+
+    def silence(self) -> str:
+        """Why the bucket cannot be used, and what to do; empty where its objects can be listed."""
+        try:
+            self.head(_NOBODY)  # of an object that is missing, which a bucket that is missing lacks as well
+        except StorageFailed as failed:
+            return f"{self._named}: {failed}"
+        try:
+            next(self.pages(""), None)
+        except StorageFailed:
+            return f"{self._named}: there is no such bucket, or the key may not list it; make it, or correct blob_store"
+        return ""
 
     def put(self, name: str, content: Path | Iterable[bytes]) -> None:
         """Store an object in place of one that stands: all of it when this returns, else none.
@@ -170,5 +185,7 @@ def _errors() -> Iterator[None]:
     """The server's messages may name keys and hosts: only the kind of the error is passed on."""
     try:
         yield
+    except (UnauthenticatedError, PermissionDeniedError) as error:
+        raise StorageFailed("the object store refuses the key; correct s3_access_key_id and its secret") from error
     except BaseError as error:
-        raise StorageFailed(f"the object store refused or stayed away ({type(error).__name__})") from error
+        raise StorageFailed("the object store does not answer well: start it, or correct s3_endpoint") from error

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -334,3 +335,12 @@ def test_a_place_holds_objects_that_are_whole_or_absent(place: Place) -> None:
     for _ in range(2):
         place.delete("objects/ab/one")
     assert place.sizes("objects") == {}
+
+
+def test_a_bucket_that_lets_us_not_in_says_why(rclone: str, server: str) -> None:
+    right = address(rclone, "silence")
+    assert Bucket(right).silence() == ""
+    other_key = replace(right, secret_access_key="other")
+    assert "refuses the key; correct s3_access_key_id and its secret" in Bucket(other_key).silence()
+    missing = replace(address(server, "silence"), url="s3://nothing/silence")
+    assert "bucket nothing" in Bucket(missing).silence() and "correct blob_store" in Bucket(missing).silence()

@@ -21,6 +21,7 @@ from tests.machines.installation import FRONT, KEEP, WORK, Installation, three_m
 from tests.machines.waiters import waiting
 from tests.stack import MACHINES
 
+HELD = 3  # studies before the load begins: from then on an empty answer is a wrong one
 SETTINGS = {"job_lease_s": "5", "job_max_attempts": "50", "result_limit_max": "2000"}
 every_failure = pytest.mark.skipif(os.environ.get(MACHINES) != "3", reason=f"it takes minutes: {MACHINES}=3 runs it")
 
@@ -45,6 +46,7 @@ def test_a_machine_and_a_link_fail_under_load(installation: Installation, drill:
         "no common folder"
     )
     settings = installation.of_outside(tmp_path / "outside")
+    drill.hold(HELD)
     with (
         drill.load(),
         drill.failure("a power cut of work and a cut link"),  # it ends when the catalogue is reached again

@@ -12,7 +12,7 @@ from radir_pacs.cli import main
 from radir_pacs.cli.state import only_one, write_state
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.reasons import ReasonCode
-from radir_pacs.types import StudyState
+from radir_pacs.types import JobKind, StudyState
 from tests.catalogue_material import add, header
 
 
@@ -39,12 +39,12 @@ def test_refused_instances_are_taken_off_the_list(
         catalogue.refusals.add("2.25.7", "refused", 0xA900, "PACS", reason_code=code)
     assert radir("problems") == 0
     assert "radir problems drop-refused" in capsys.readouterr().out
-    assert radir("problems", "drop-refused", "--reason", "conflict") == 0
+    assert radir("problems", "drop-refused", "--reason", "conflict", "--yes") == 0
     assert "2 refusals taken off the list" in capsys.readouterr().out
     assert listed() == ["TOO_LARGE"]
     for wrong in ((), ("2.25.7",), ("--all", "--reason", "TOO_LARGE"), ("--reason", "NONSENSE")):
-        assert radir("problems", "drop-refused", *wrong) == 1
-    assert radir("problems", "drop-refused", "--all") == 0
+        assert radir("problems", "drop-refused", *wrong, "--yes") == 1
+    assert radir("problems", "drop-refused", "--all", "--yes") == 0
     assert listed() == []
 
 
@@ -84,6 +84,66 @@ def test_an_action_says_how_many_it_applies_to_and_asks(
     assert radir("problems", "retry", "--reason", "not_chest", "--yes") == 0
     assert catalogue.studies.get(header(3).study_uid).state is StudyState.STABLE
     assert radir("problems", "--dry-run") == 1
+
+
+@pytest.mark.parametrize("how", [(), ("--json",)])
+@pytest.mark.parametrize("action", ["retry", "drop", "drop-refused"])
+def test_without_a_terminal_an_action_on_several_wants_yes(
+    action: str, how: tuple[str, ...], catalogue: Catalogue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(catalogue, header())
+    catalogue.studies.set_state(header().study_uid, StudyState.QUARANTINED, "why", reason_code=ReasonCode.BLANK_IMAGE)
+    catalogue.refusals.add("2.25.7", "refused", 0xA900, "PACS", reason_code=ReasonCode.CONFLICT)
+    assert radir("problems", action, "--all", *how) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and f"radir problems {action}" in said.err
+    assert "add --yes" in said.err and "--dry-run" in said.err
+    assert catalogue.studies.get(header().study_uid).state is StudyState.QUARANTINED
+    assert len(catalogue.refusals.recent()) == 1
+
+
+def test_at_the_end_of_a_terminal_nothing_is_done(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(catalogue, header())
+    catalogue.studies.set_state(header().study_uid, StudyState.QUARANTINED, "why", reason_code=ReasonCode.BLANK_IMAGE)
+
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", ended)
+    assert radir("problems", "drop", "--all") == 1
+    assert catalogue.studies.get(header().study_uid).state is StudyState.QUARANTINED
+
+
+def test_drop_says_what_stays_on_the_list_and_why(catalogue: Catalogue, capsys: pytest.CaptureFixture[str]) -> None:
+    for study, (state, code) in enumerate(
+        (
+            (StudyState.QUARANTINED, ReasonCode.BLANK_IMAGE),
+            (StudyState.SKIPPED, ReasonCode.NOT_CHEST),
+            (StudyState.SKIPPED, ReasonCode.DROPPED),
+        ),
+        1,
+    ):
+        add(catalogue, header(study))
+        catalogue.studies.set_state(header(study).study_uid, state, "why", reason_code=code)
+    catalogue.refusals.add("2.25.7", "refused", 0xA900, "PACS", reason_code=ReasonCode.CONFLICT)
+    job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.REPORT, "2.25.9.1"), "test")
+    assert job is not None
+    catalogue.jobs.fail(job, "failed", reason_code=ReasonCode.WORKER_FAILED, retry=False)
+
+    assert radir("problems", "drop", "--reason", "not_chest", "--yes") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "left as they are: 0 studies"
+    assert len(said) == 2 and said[1].startswith("still listed: 1 NOT_CHEST (SKIPPED): only QUARANTINED studies")
+    assert radir("problems", "drop", "--all", "--yes", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["studies"] == [header(1).study_uid]
+    assert {(one["of"], one["where"], one["reason_code"], one["count"]) for one in told["stay"]} == {
+        ("STUDY", "SKIPPED", "NOT_CHEST", 1),
+        ("REFUSAL", "", "CONFLICT", 1),
+        ("JOB", "report", "WORKER_FAILED", 1),
+    }
+    assert all(one["why"] for one in told["stay"])
 
 
 def test_a_process_that_does_not_stay_up_is_a_problem(

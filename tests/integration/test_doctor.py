@@ -26,8 +26,10 @@ from radir_pacs.cli.diagnosis import Check, Level, doors, services
 from radir_pacs.cli.diagnosis import machine as machine_checks
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.delivery.destination import Destination
+from radir_pacs.reasons import ReasonCode
 from tests.catalogue_material import TESTER
 from tests.conftest import free_port
+from tests.integration.conftest import Web
 
 
 def found(check: Check, settings: Settings) -> dict[str, Level]:
@@ -211,6 +213,30 @@ def test_what_is_open_is_named(settings: Settings, catalogue: Catalogue) -> None
     assert found(lambda _: doors.tokens(catalogue, settings), settings) == {"NO_TOKENS": Level.WARNING}
     catalogue.access_tokens.create("Dr. Meyer", Role.ADMINISTRATOR, by=TESTER)
     assert found(lambda _: doors.tokens(catalogue, settings), settings) == {"TOKENS": Level.OK}
+
+
+def test_tokens_of_the_service_alone_are_no_alarm(
+    settings: Settings, catalogue: Catalogue, serve: Callable[..., Web]
+) -> None:
+    """They stand in the variables of the service, as systemd or a container gives them, not in this shell's."""
+    (silent,) = doors.tokens(catalogue, settings)
+    assert silent.level is Level.WARNING and settings.web_url in silent.what and "does not answer" in silent.what
+    guarded = serve(api_tokens=("of-the-service-alone",)).settings
+    here = replace(settings, web_port=guarded.web_port)
+    assert found(lambda _: doors.tokens(catalogue, here), here) == {"TOKENS": Level.OK}
+    open_to_all = serve().settings
+    (told,) = doors.tokens(catalogue, replace(settings, web_port=open_to_all.web_port))
+    assert told.code == "NO_TOKENS" and "does not answer" not in told.what
+
+
+def test_a_receiver_of_the_trail_that_is_away_is_named(settings: Settings, catalogue: Catalogue) -> None:
+    named = replace(settings, audit_syslog="audit.example:6514")
+    away = mock.Mock(waiting=1, oldest_s=7.0, failed=ReasonCode.PEER_UNREACHABLE)
+    away.name = "syslog"
+    with mock.patch.object(catalogue.audit_receivers, "all", lambda: (away,)):
+        (told,) = services.audit_receivers(catalogue, named)
+    assert told.what == "syslog at audit.example:6514: 1 event waits, the oldest for 7 s: PEER_UNREACHABLE"
+    assert told.advice == "nobody answers there: start it, or correct audit_syslog"
 
 
 def test_patients_open_in_an_emergency_are_counted(settings: Settings, catalogue: Catalogue) -> None:

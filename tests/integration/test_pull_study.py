@@ -310,7 +310,7 @@ def test_what_is_refused_makes_the_pull_fail_and_stands_among_the_refusals(here:
         job = here.pull(url, "1.2.3")
     found = here.catalogue.jobs.progress(job.id)
     assert (found.state, found.reason_code) == (JobState.FAILED, ReasonCode.PEER_INCOMPLETE)
-    assert found.message == "1 instances kept, 3 refused"
+    assert found.message == "1 instance kept, 3 refused"
     assert len(here.catalogue.refusals.recent()) == 3
     assert here.catalogue.studies.get("1.2.3").state is StudyState.STABLE, "what came is encoded all the same"
     with pytest.raises(NotFound):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, instances
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.dicom.eligibility import plan_study
@@ -122,6 +122,9 @@ def test_a_study_is_explained_and_other_rules_are_tried(
     assert "rule radiograph-of-another-body-part, skip" in capsys.readouterr().out
 
     assert said("dry-run")["changes"] == [], "the built-in rules against themselves"
+    other = written(tmp_path, f'[[rule]]\nname = "all"\n{ALL}encode = true\n')
+    by_other = said("explain", knee, "--rules", other)
+    assert (by_other["kinds"], [one["rule"] for one in by_other["series"]]) == (["CXR"], ["all"])
     tried = said("dry-run", "--rules", written(tmp_path, f'[[rule]]\nname = "all"\n{ALL}encode = true\n'))
     assert (tried["studies"], tried["changes"]) == (
         2,
@@ -130,3 +133,19 @@ def test_a_study_is_explained_and_other_rules_are_tried(
     assert main(["rules", "show"]) == 0
     text = capsys.readouterr().out
     assert load_rules(written(tmp_path, text)) == load_rules()
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_headers_of_many_studies_are_those_of_each(
+    catalogue: Catalogue, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial of rules reads a million studies, a page of them by one statement, few headers at a time."""
+    for study in range(1, 5):
+        for number in range(study):
+            add(catalogue, header(study, 10 * study + number))
+    uids = [f"2.25.{study}" for study in range(1, 5)]
+    monkeypatch.setattr(instances, "_MOST_HEADERS", most)
+    found = dict(catalogue.instances.headers_of_each(["2.25.9", *uids]))
+    assert found.pop("2.25.9") == []
+    assert found == {uid: [one for one, _ in catalogue.instances.headers_of(uid)] for uid in uids}
+    assert [len(headers) for headers in found.values()] == [1, 2, 3, 4]

@@ -250,8 +250,8 @@ def test_the_command_retries_and_drops(
     quarantined, stable, skipped = StudyState.QUARANTINED, StudyState.STABLE, StudyState.SKIPPED
     for arguments, expected in (
         ((first,), [stable, quarantined]),
-        (("--reason", "missing_slices"), [quarantined, stable]),
-        (("--all",), [stable, stable]),
+        (("--reason", "missing_slices", "--yes"), [quarantined, stable]),
+        (("--all", "--yes"), [stable, stable]),
     ):
         quarantine()
         assert radir(settings, monkeypatch, "problems", "retry", *arguments) == 0

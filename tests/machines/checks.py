@@ -59,6 +59,7 @@ def _check_complete(drill: Drill, answers: list[Answer]) -> None:
     for one in answers:  # one after the other
         if one.status == 200:
             assert found[one.model] <= one.cases.keys() <= acknowledged
+            assert len(one.cases) >= drill.held
             found[one.model] |= one.cases.keys()
     assert answers[-1].cases.keys() == acknowledged - {uid_of(QUERY)}
 
@@ -80,6 +81,7 @@ def _check_scores(drill: Drill, answers: list[Answer]) -> None:
 def _check_best(drill: Drill, of_best: list[Answer], everything: Answer) -> None:
     """As many as were asked for, and at the end those that exact search finds."""
     least = min(BEST, drill.held)
+    assert least > 0, "a drill that holds no studies takes an empty answer for the best cases"
     assert all(least <= len(one.cases) <= BEST for one in of_best if one.status == 200)
     exact = set(list(everything.cases)[:BEST])
     assert len(of_best[-1].cases.keys() & exact) >= len(exact) - 1

@@ -14,6 +14,7 @@ import pytest
 
 from radir_pacs.encode import Bundle
 from radir_pacs.types import ImageKind
+from radir_training.commands.retrain import _lasts
 from radir_training.retraining import preflight as preflights
 from radir_training.retraining.chance import Unjudged
 from radir_training.retraining.examination import GROUPS, Examination, examined
@@ -310,3 +311,13 @@ def test_a_run_is_refused_for_one_reason_with_both_numbers(
     [refusal] = found.refusals
     assert refusal.code is code and re.search(words, str(refusal))
     assert found.as_json()["refusals"][0]["text"] == str(refusal)
+
+
+def test_what_is_told_before_a_run_has_singulars() -> None:
+    said = [str(preflights.Refusal(code=code, found=1, wanted=2)) for code in RefusalCode]
+    assert [line for line in said if re.search(r"\b1 (patients|studies)", line)] == []
+    assert [_lasts(hours) for hours in (0.001, 0.017, 0.5)] == [
+        "less than a minute",
+        "about 1 minute",
+        "about 30 minutes",
+    ]

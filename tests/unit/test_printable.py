@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from radir_pacs.printable import TableWriter, cell, printable
+from radir_pacs.printable import TableWriter, cell, counted, printable
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,3 +61,8 @@ def test_every_table_for_people_goes_through_it() -> None:
             if names & {"DictWriter", "to_csv"}:
                 writers.add(str(path.relative_to(ROOT)))
     assert writers == own
+
+
+def test_nouns_are_counted() -> None:
+    assert [counted(n, "patient") for n in (0, 1, 2)] == ["0 patients", "1 patient", "2 patients"]
+    assert [counted(n, "study has", "studies have") for n in (1, 2)] == ["1 study has", "2 studies have"]

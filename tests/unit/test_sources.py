@@ -10,6 +10,7 @@ import pytest
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.intake.sources import Sources, load_sources
+from tests.certificates import Authority
 
 
 def sources(settings: Settings, tmp_path: Path, text: str, **changes: str) -> Sources:
@@ -20,13 +21,13 @@ def sources(settings: Settings, tmp_path: Path, text: str, **changes: str) -> So
 
 def test_each_site_has_its_pacs_and_pull_url_stands_for_the_others(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "north.header").write_text("Basic bm9ydGg=\n")
-    (tmp_path / "ca.pem").write_text("a certificate")
+    authority = Authority(tmp_path, "ca").file
     text = f"""
         [[source]]
         sites = ["North", "Annex"]
         url = "https://pacs.north.example/dicom-web/"
         authorization_file = "{tmp_path / "north.header"}"
-        ca = "{tmp_path / "ca.pem"}"
+        ca = "{authority}"
         [[source]]
         sites = ["South"]
         url = "http://127.0.0.1:8042/dicom-web"
@@ -34,7 +35,7 @@ def test_each_site_has_its_pacs_and_pull_url_stands_for_the_others(settings: Set
     found = sources(settings, tmp_path, text, pull_url="https://pacs.example")
     north = found.of(["Annex"])
     assert north is not None
-    assert (north.url, north.ca) == ("https://pacs.north.example/dicom-web", str(tmp_path / "ca.pem"))
+    assert (north.url, north.ca) == ("https://pacs.north.example/dicom-web", str(authority))
     assert north.headers("x")["Authorization"] == "Basic bm9ydGg="
     assert "bm9ydGg" not in repr(north), "it would stand in a log"
     both, other = found.of(["East", "South"]), found.of(["East"])
@@ -60,6 +61,7 @@ def test_without_any_there_is_none(settings: Settings) -> None:
         ('sites = ["North"]\nurl = "https://u:p@pacs"', "no user or password"),
         ('sites = ["North"]\nurl = "https://pacs"\npassword = "x"', "password is not known"),
         ('sites = ["North"]\nurl = "https://pacs"\nca = "/nowhere.pem"', "ca is no file"),
+        (f'sites = ["North"]\nurl = "https://pacs"\nca = "{__file__}"', "ca holds no certificate"),
         ('sites = ["North"]\nurl = "https://pacs"\nauthorization_file = "/nowhere"', "cannot be read"),
         ('sites = ["A\\\\B"]\nurl = "https://pacs"', "not a label"),
         ('sites = ["A"]\nurl = "https://a"\n[[source]]\nsites = ["A"]\nurl = "https://b"', "two sources"),

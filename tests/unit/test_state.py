@@ -149,3 +149,12 @@ def test_status_where_nothing_runs(settings: Settings, capsys: pytest.CaptureFix
     assert main(["status", "--json", "--home", str(settings.home)]) == 1
     assert json.loads(capsys.readouterr().out) == {"running": False, "home": str(settings.home), "processes": []}
     assert not settings.home.exists()
+
+
+def test_a_new_home_folder_is_closed_to_others(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "parent" / "home")
+    with only_one(settings):
+        assert settings.home.stat().st_mode & 0o777 == 0o700
+    settings.home.chmod(0o750)  # as an administrator has it
+    with only_one(settings):
+        assert settings.home.stat().st_mode & 0o777 == 0o750

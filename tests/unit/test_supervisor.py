@@ -19,6 +19,7 @@ import pytest
 
 from radir_pacs.cli import supervisor as module
 from radir_pacs.cli import up
+from radir_pacs.cli.named_files import check_bundles
 from radir_pacs.cli.state import read_state
 from radir_pacs.cli.supervisor import Supervisor, _Child
 from radir_pacs.config import Settings
@@ -325,15 +326,5 @@ def test_a_bundle_that_was_altered_is_refused_before_anything_starts(tmp_path: P
     weights[500] ^= 1
     (altered / "weights.safetensors").write_bytes(weights)
     with pytest.raises(SettingError, match=r"^models: .*altered: weights.safetensors was altered$") as refused:
-        up.check_bundles([str(whole), str(altered)])  # a child loads the network's libraries: one for both
+        check_bundles([str(whole), str(altered)])  # a child loads the network's libraries: one for both
     assert "\n" not in str(refused.value)
-
-
-def test_a_broker_that_does_not_listen_is_noticed() -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = listening.getsockname()[1]
-        assert not up.broker_answers(f"redis://:secret@127.0.0.1:{port}/0")
-        listening.listen()
-        assert up.broker_answers(f"redis://:secret@127.0.0.1:{port}/0")
-    assert up.broker_answers("")

@@ -14,6 +14,7 @@ from radir_pacs.cli.output import progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import counted
 from radir_pacs.reports.tables import BadRow
 from radir_pacs.types import ImageKind
 
@@ -110,9 +111,10 @@ def _build(args: argparse.Namespace, archive: Archive | None = None) -> int:
         print(json.dumps(summary))
     else:
         for split, images in built.images.items():
-            print(f"{split}: {images} images, {len(built.regions.get(split, {}))} regions")
+            print(f"{split}: {counted(images, 'image')}, {counted(len(built.regions.get(split, {})), 'region')}")
         if archive and archive.left_out:
-            print(f"{archive.left_out} studies left out: their modalities are neither radiograph nor CT, or both")
+            left_out = counted(archive.left_out, "study", "studies")
+            print(f"{left_out} left out: of modalities that are neither radiograph nor CT, or both")
         print(f"{args.out / 'statistics.html'} shows what is in it")
     why = built.why_no_region(least_images)
     if why:

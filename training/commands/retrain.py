@@ -91,6 +91,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return _start(args, catalogue, settings)
 
 
+def _lasts(hours: float) -> str:
+    minutes = round(60 * hours)
+    return f"about {counted(minutes, 'minute')}" if minutes else "less than a minute"
+
+
 def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -> int:
     from ..datasets.archive import pseudonym_key
     from ..retraining.champion import bundle_of, champion_of
@@ -115,9 +120,9 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
         else:
             counts = found.counts
             out.print(
-                f"{counts.studies} studies with reports of {counts.patients} patients, {counts.held_out_patients} held "
-                f"out; {counted(found.missing_tokens, 'study', 'studies')} without image tokens\n"
-                f"about {60 * found.hours:.0f} minutes, {found.memory_bytes / 1e9:.2f} GB of memory, "
+                f"{counted(counts.studies, 'study', 'studies')} with reports of {counted(counts.patients, 'patient')}, "
+                f"{counts.held_out_patients} held out; {counted(found.missing_tokens, 'study', 'studies')} without "
+                f"image tokens\n{_lasts(found.hours)}, {found.memory_bytes / 1e9:.2f} GB of memory, "
                 f"{found.disk_bytes / 1e9:.2f} GB of disk"
             )
             for refusal in found.refusals:

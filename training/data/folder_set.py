@@ -10,6 +10,7 @@ import numpy as np
 
 from radir_pacs.encode import NetworkConfig, Preprocessing
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import counted
 from radir_pacs.types import ImageKind
 
 from .dicom_studies import dicom_studies
@@ -107,7 +108,10 @@ def _said(study: FoundStudy, by_text: dict[str, Said]) -> Said:
 def _summary(data: StudySet, studies: int, twins: int, left_out: Counter[str]) -> str:
     spoken = sum(bool(said) for said in data.said)
     people = len(np.unique(data.patients))
-    line = f"{len(data)} images of {studies} studies of {people} patients, {spoken} with statements"
+    line = (
+        f"{counted(len(data), 'image')} of {counted(studies, 'study', 'studies')} of {counted(people, 'patient')},"
+        f" {spoken} with statements"
+    )
     if twins:
         line += f"; patients counted as the same because they share an image: {twins}"
     return f"{line}; left out: {_counted(left_out)}" if left_out else line

@@ -1,7 +1,7 @@
 """A data set that ``radir dataset build`` wrote (the MIMIC-IR layout), joined with its images below a root.
 
-A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list; NIfTI by .nii or .nii.gz), or by
-the Study Instance UID of DICOM files anywhere below the root.
+A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list; NIfTI, or a folder of DICOM slices
+in its place, by .nii or .nii.gz), or by the Study Instance UID of DICOM files anywhere below the root.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from radir_pacs.pictures.image_table import Row, find_image
 from radir_pacs.types import ImageKind
 
 from .ct_rate import find_volume, read_metadata
-from .dicom_studies import DicomContent, dicom_studies
+from .dicom_studies import DicomContent, dicom_studies, files_below
 from .found import Content, Found, FoundStudy, plain
 from .nifti import NiftiContent, Told, check_installed, is_nifti
 from .picture_table import PictureContent
@@ -47,7 +47,6 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
     studies = []
     metadata: dict[str, Told] = {}
     if any(map(is_nifti, captions)):
-        check_installed()
         metadata = read_metadata(images)
     for path, caption in captions.items():
         try:
@@ -64,12 +63,16 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
                 report=caption,
             )
         )
+    if any(isinstance(study.content, NiftiContent) for study in studies):
+        check_installed()
     return Found(studies=studies, left_out=left_out, looked_for=f"the images that its split {split!r} names")
 
 
 def _content(path: str, kind: ImageKind, images: Path, metadata: Mapping[str, Told]) -> tuple[Content, str]:
     """The image and its patient, "" where only the path has it. Raises BadInput."""
     if is_nifti(path):
+        if slices := _slices(path, images):
+            return _dicom(slices)
         return NiftiContent(file=find_volume(images, path), told=metadata.get(Path(path).name)), ""
     try:
         image = find_image(images, path)
@@ -79,10 +82,22 @@ def _content(path: str, kind: ImageKind, images: Path, metadata: Mapping[str, To
         if kind is not ImageKind.CXR:
             raise BadInput("a picture is not a CT")
         return PictureContent(rows=(_row(image),)), ""
+    return _dicom((image,))
+
+
+def _dicom(files: tuple[Path, ...]) -> tuple[Content, str]:
     try:
-        return DicomContent(files=(image,)), read_header(image).patient_key
+        return DicomContent(files=files), read_header(files[0]).patient_key
     except DicomRefused as error:
         raise BadInput(plain(error)) from error
+
+
+def _slices(path: str, images: Path) -> tuple[Path, ...]:
+    """The files in the folder train_1_a_1 for a volume train_1_a_1.nii.gz; none where there is no such folder."""
+    folder = images / path.removesuffix(".gz").removesuffix(".nii")
+    if not folder.resolve().is_relative_to(images.resolve()) or not folder.is_dir():
+        return ()
+    return tuple(files_below(folder))
 
 
 def _row(image: Path) -> Row:

@@ -13,6 +13,7 @@ import numpy as np
 
 from radir_pacs import anatomy
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import counted
 from radir_pacs.reports import PARSER, Finding, ItemSimilarity, Miner, findings_to_json, similarity_items
 from radir_pacs.reports.mining import is_blank
 from radir_pacs.reports.pairs import RegionItems, region_items, top_lists, write_table
@@ -46,12 +47,12 @@ class Built:
             return None
         images = sum(self.images.values())
         if self.blank == images:
-            return f"no region was written: the texts of all {images} reports are empty"
+            return f"no region was written: the texts of all {counted(images, 'report')} are empty"
         if self.silent == images:
-            return f"no region was written: no finding was read in {images} reports ({self.blank} are empty)"
+            return f"no region was written: no finding was read in {counted(images, 'report')} ({self.blank} are empty)"
         return (
-            f"no region was written: --least-images asks for {least_images} images of a region in one split, and the "
-            f"most there are is {self.largest} ({self.blank} of {images} reports are empty)"
+            f"no region was written: --least-images asks for {counted(least_images, 'image')} of a region in one "
+            f"split, and the most there are is {self.largest} ({self.blank} of {images} reports are empty)"
         )
 
 

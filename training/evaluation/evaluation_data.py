@@ -12,6 +12,7 @@ import numpy as np
 from radir_pacs.encode import CONFIGS, NetworkConfig, Preprocessing
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import counted
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
@@ -133,7 +134,8 @@ def _data_of(args: argparse.Namespace, kind: ImageKind, models: Sequence[Model],
         return EvaluationData(Exam.of(first), studies)
     unseen = unseen_rows(models, first.names, first.patients)
     people = len(np.unique(first.patients[unseen]))
-    print(f"held out: {people} of {len(np.unique(first.patients))} {kind} patients are judged", file=sys.stderr)
+    every = counted(len(np.unique(first.patients)), f"{kind} patient")
+    print(f"held out: {people} of {every} judged", file=sys.stderr)
     if people < 2:
         raise BadInput("--held-out leaves no two patients that the models were not trained on")
     left = {how: data.subset(unseen) for how, data in made.items()}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from radir_pacs.anatomy import ROOT
+from radir_pacs.printable import counted
 
 from ..data.studies import StudySet
 from ..pages import rendered
@@ -84,7 +85,9 @@ def _plots(found: Evaluation, source: str, queries: str) -> Iterator[dict[str, A
     cell = found.cell(source, queries, IMAGE_TO_IMAGE, within)
     if cell is not None:
         yield {
-            "title": f"Mean over {len(found.judged)} regions" if within == MEAN else region_name(within).capitalize(),
+            "title": f"Mean over {counted(len(found.judged), 'region')}"
+            if within == MEAN
+            else region_name(within).capitalize(),
             "text": "",
             "plots": [
                 {

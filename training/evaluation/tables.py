@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from radir_pacs.anatomy import ROOT
+from radir_pacs.printable import counted
 
 from .collapse import COLLAPSED
 from .compare import LOSS, TIE, WIN, Figure, MetricRow, PairedComparison, below
@@ -120,7 +121,7 @@ def _mark(paired: PairedComparison) -> str:
 def show_evaluation(found: Evaluation) -> None:
     """The headline by region and direction first, then all queries."""
     out = console()
-    out.print(f"\n{found.model} on {found.kind}: {len(found.exam)} images", highlight=False)
+    out.print(f"\n{found.model} on {found.kind}: {counted(len(found.exam), 'image')}", highlight=False)
     if found.collapsed:
         out.print("This model has collapsed: within a region all its vectors are nearly the same.")
     for source, queries in found.sets():

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from radir_pacs import durable
+from radir_pacs import durable, printable
 from radir_pacs.catalogue import Catalogue, RetrainingStep
 from radir_pacs.config import Settings
 from radir_pacs.dicom.pixels import PixelDecoder
@@ -208,7 +208,9 @@ class Pipeline:
                     self._champion,
                     studies,
                     self._folder / files.WORK / "inputs",
-                    lambda done, of: say(done / max(1, of), f"{done} of {of} studies read"),
+                    lambda done, of: say(
+                        done / max(1, of), f"{done} of {printable.counted(of, 'study', 'studies')} read"
+                    ),
                 )
             if gone:
                 found.left_out["gone or changed since the snapshot"] = gone
@@ -220,7 +222,10 @@ class Pipeline:
         files.write(self._folder / files.PREFLIGHT, found.as_json())
         if found.refusals:
             raise Refused("; ".join(str(one) for one in found.refusals))
-        return f"{found.counts.studies} studies of {found.counts.patients} patients", (files.PREFLIGHT,)
+        return (
+            f"{printable.counted(found.counts.studies, 'study', 'studies')} of"
+            f" {printable.counted(found.counts.patients, 'patient')}"
+        ), (files.PREFLIGHT,)
 
     def _snapshot(self, number: int) -> tuple[str, tuple[str, ...]]:
         window = self.plan.data.since, self.plan.data.until
@@ -228,7 +233,9 @@ class Pipeline:
         found = taken(studies, self._key, self._catalogue.retraining.once_held_out())
         counts = counted(self._catalogue.retraining.keep_snapshot(self.run.id, found.rows), found.patients)
         files.write(self._folder / "snapshot.json", asdict(counts))
-        return f"{counts.held_out_patients} of {counts.patients} patients held out", ("snapshot.json",)
+        return f"{counts.held_out_patients} of {printable.counted(counts.patients, 'patient')} held out", (
+            "snapshot.json",
+        )
 
     def _data(self, number: int) -> tuple[str, tuple[str, ...]]:
         say = self._progress(number)
@@ -239,7 +246,9 @@ class Pipeline:
                 self._blobs,
                 self._champion,
                 uids,
-                lambda done, of: say(done / max(1, of), f"{done} of {of} studies encoded"),
+                lambda done, of: say(
+                    done / max(1, of), f"{done} of {printable.counted(of, 'study', 'studies')} encoded"
+                ),
                 self._settings.torch_threads,
             )
         material = self._material(number)
@@ -247,7 +256,9 @@ class Pipeline:
         told = _described(material) | {"readers": described(judged, material, self.plan.thumbs)}
         told |= {"snapshot_sha256": files.read(self._folder / "snapshot.json")["sha256"]}
         files.write(self._folder / files.DATA, told)
-        return f"{told['studies']} studies, {told['with_statements']} with statements", (files.DATA,)
+        return f"{printable.counted(told['studies'], 'study', 'studies')}, {told['with_statements']} with statements", (
+            files.DATA,
+        )
 
     def _train(self, number: int) -> tuple[str, tuple[str, ...]]:
         material = self._material(number)
@@ -266,7 +277,7 @@ class Pipeline:
         )
         self._catalogue.retraining.note(self.run.id, self._lease.token, challenger=bundle.model_id)
         where = f"{files.CHALLENGER}/manifest.json", f"{files.CHALLENGER}/weights.safetensors"
-        return f"{bundle.model_id}, {bundle.training['steps']} steps", where
+        return f"{bundle.model_id}, {printable.counted(bundle.training['steps'], 'step')}", where
 
     def _examined(self, number: int) -> Examination:
         if self._examination is None:

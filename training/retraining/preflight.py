@@ -15,6 +15,7 @@ import torch
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokens import token_bytes
+from radir_pacs.printable import counted
 
 from ..learning.memory import COPIES, free_bytes
 from ..learning.train import CPU
@@ -47,11 +48,13 @@ class Refusal:
         gb = 1e9
         match self.code:
             case RefusalCode.STUDIES:
-                return f"{self.found:.0f} studies have a report, and the plan asks for {self.wanted:.0f}"
+                studies = counted(round(self.found), "study has", "studies have")
+                return f"{studies} a report, and the plan asks for {self.wanted:.0f}"
             case RefusalCode.PATIENTS:
-                return f"they are of {self.found:.0f} patients, and the plan asks for {self.wanted:.0f}"
+                return f"they are of {counted(round(self.found), 'patient')}, and the plan asks for {self.wanted:.0f}"
             case RefusalCode.HELD_OUT:
-                return f"{self.found:.0f} patients are held out, and the plan asks for {self.wanted:.0f}"
+                patients = counted(round(self.found), "patient is", "patients are")
+                return f"{patients} held out, and the plan asks for {self.wanted:.0f}"
             case RefusalCode.DISK:
                 return f"{self.found / gb:.2f} GB of disk are free, and the run needs {self.wanted / gb:.2f}"
             case RefusalCode.MEMORY:

@@ -19,6 +19,7 @@ from radir_pacs.encode.config import ProgramConfig
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.program import ProgramStem
 from radir_pacs.errors import BadInput
+from radir_pacs.printable import counted
 from radir_pacs.types import ImageKind
 
 from ..data.folder_set import folder_set
@@ -248,7 +249,7 @@ def show(bundle: Bundle, out: Path, curves: Path) -> None:
     if found["recall"] is None:
         console.print(
             f"too few abnormal held-out patients to measure anything: a region needs {LEAST_QUERIES} of them, and "
-            f"{bundle.metrics['measured_on']['patients']} patients were held out"
+            f"{counted(bundle.metrics['measured_on']['patients'], 'patient was', 'patients were')} held out"
         )
     else:
         table = Table("region", "queries", "R@5", "random", title="held-out patients, queries with an abnormal region")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 
+import requests
+
 from radir_pacs.access.bearers import Bearers
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.diagnosis.results import CheckResult, ok, warning
+from radir_pacs.cli.web_service import session_of
 from radir_pacs.config import LOOPBACK, Settings
+from radir_pacs.errors import SettingError
+
+_ANSWER_S = 3.0
 
 
 def home_folder(settings: Settings) -> Iterator[CheckResult]:
@@ -37,12 +43,27 @@ def tokens(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
     """Whether the web service asks who somebody is."""
     if Bearers(catalogue.access_tokens, settings).are_needed:
         yield ok("TOKENS", "the web service asks for a token or an account")
-    else:
-        yield warning(
-            "NO_TOKENS",
-            "no token or account was ever made: whoever is on this machine may do everything",
-            'radir tokens create "YOUR NAME" --role administrator, or radir users; then nobody gets in without one',
-        )
+        return
+    asks = _running_service_asks(settings)
+    if asks:
+        yield ok("TOKENS", "the web service asks for a token, which its own settings hold and those here do not")
+        return
+    what = "no token or account was ever made: whoever is on this machine may do everything"
+    if asks is None:  # a service may have variables of its own
+        what += f", unless the web service, which does not answer at {settings.web_url}, has api_tokens of its own"
+    make = 'radir tokens create "YOUR NAME" --role administrator, or radir users; then nobody gets in without one'
+    yield warning("NO_TOKENS", what, make)
+
+
+def _running_service_asks(settings: Settings) -> bool | None:
+    """Whether the web service that runs here turns away who has no token; None where none of ours answers."""
+    try:
+        answer = session_of(settings).get(f"{settings.web_url}/api/regions", timeout=_ANSWER_S)
+    except (requests.RequestException, SettingError):
+        return None
+    if answer.status_code == 401 and "radir" in answer.headers.get("WWW-Authenticate", ""):
+        return True
+    return False if answer.status_code == 200 else None
 
 
 def emergencies(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import ssl
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from pydicom.uid import UID
 
 from radir_pacs import __version__, durable
 from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
+from radir_pacs.cli.named_files import check_certificates, check_key
 from radir_pacs.cli.state import read_state
 from radir_pacs.cli.up import check_free
 from radir_pacs.config import LOOPBACK, Settings
@@ -133,18 +133,22 @@ def certificates(settings: Settings) -> Iterator[CheckResult]:
         ("listener_tls_certificate", "renew it: the next connection uses the new one"),
         ("web_tls_certificate", "renew it: the next connection uses the new one"),
         ("listener_tls_client_ca", "renew it: the next connection uses the new one"),
+        ("audit_certificate", "renew it: the next connection uses the new one"),
+        ("audit_ca", "renew it: the next connection uses the new one"),
+        ("milvus_ca", "renew it, and restart the web service and the indexer"),
     ):
         name: str = getattr(settings, setting)
         if not name:
             continue
         code = setting.upper()
         try:
-            found = x509.load_pem_x509_certificates(Path(name).read_bytes())
-        except (OSError, ValueError) as failed:
-            why = failed.strerror if isinstance(failed, OSError) else "not a PEM certificate"
-            yield error(code, f"{name} cannot be read: {why}", f"correct {setting}")
+            check_certificates(setting, settings)
+            ends = [one.not_valid_after_utc for one in x509.load_pem_x509_certificates(Path(name).read_bytes())]
+        except (SettingError, ValueError) as wrong:
+            what = str(wrong) if isinstance(wrong, SettingError) else f"{setting}: {name} holds no certificate"
+            yield error(code, what, f"mend the file, or correct {setting}")
             continue
-        until = min(one.not_valid_after_utc for one in found)
+        until = min(ends) if setting.endswith("_certificate") else max(ends)  # a chain needs all, a peer one authority
         days = (until - datetime.now(UTC)).days
         if days < 0:
             yield error(code, f"{name} expired on {until:%Y-%m-%d}", advice)
@@ -153,19 +157,16 @@ def certificates(settings: Settings) -> Iterator[CheckResult]:
         else:
             yield ok(code, f"{name} holds until {until:%Y-%m-%d}")
         if setting.endswith("_certificate"):
-            yield from _key_of(name, setting.replace("_certificate", "_key"), settings)
+            yield _key_of(name, setting.replace("_certificate", "_key"), settings)
 
 
-def _key_of(certificate: str, setting: str, settings: Settings) -> Iterator[CheckResult]:
+def _key_of(certificate: str, setting: str, settings: Settings) -> CheckResult:
     """Whether the key, which the certificate's file may hold too, can be read and is that of the certificate."""
-    key: str = getattr(settings, setting)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key or None, password=lambda: b"")
-    except OSError as failed:  # which ssl.SSLError is
-        why = "not the key of the certificate" if isinstance(failed, ssl.SSLError) else failed.strerror
-        yield error(setting.upper(), f"{key or certificate}: {why}", f"correct {setting}")
-    else:
-        yield ok(setting.upper(), f"{key or certificate} fits its certificate")
+        check_key(setting, settings)
+    except SettingError as wrong:
+        return error(setting.upper(), str(wrong), f"mend the file, or correct {setting}")
+    return ok(setting.upper(), f"{getattr(settings, setting) or certificate} fits its certificate")
 
 
 MACHINE: tuple[Check, ...] = (versions, codecs, device, disk, store, ports, certificates)

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from radir_pacs import __version__
 from radir_pacs.backup.sealing import read_key
 from radir_pacs.catalogue import Catalogue, SchemaVersions
 from radir_pacs.cli.diagnosis import doors
 from radir_pacs.cli.diagnosis.results import Check, CheckResult, error, ok, warning
+from radir_pacs.cli.named_files import FILES
+from radir_pacs.cli.output import counted
 from radir_pacs.cli.state import is_held
 from radir_pacs.cli.status import DOWN, known_processes
-from radir_pacs.cli.up import broker_answers, check_broker
+from radir_pacs.cli.up import broker_silence, check_broker, check_store, store_silence
 from radir_pacs.config import Settings
 from radir_pacs.delivery.destination import Destination
 from radir_pacs.delivery.echo import echo
 from radir_pacs.dicom.rules import load_rules
-from radir_pacs.errors import EngineAway, PeerFailed, RadirError, SettingError
+from radir_pacs.errors import DatabaseRefuses, EngineAway, PeerFailed, RadirError, SettingError
 from radir_pacs.index import partition_folder
 from radir_pacs.index.engine import LOCAL
 from radir_pacs.index.engines import Engines
 from radir_pacs.index.manifest import MANIFEST
+from radir_pacs.intake.fhir_authorization import read_key as read_client_key
 from radir_pacs.intake.retention import retention_of
 from radir_pacs.intake.sources import load_sources
 from radir_pacs.reasons import ReasonCode
@@ -31,6 +35,13 @@ from radir_pacs.reasons import ReasonCode
 _CLOCK_WARNING_S, _CLOCK_ERROR_S = 2.0, 30.0
 _ECHO_S = 5.0
 _AUDIT_WARNING_S = 300.0
+_AUDIT_ADVICE = {
+    ReasonCode.PEER_UNREACHABLE: "nobody answers there: start it, or correct audit_{name}",
+    ReasonCode.PEER_UNTRUSTED: "its certificate must come from audit_ca, and be made for the host in audit_{name}",
+    ReasonCode.WRONG_SETTING: "correct audit_ca, audit_certificate and audit_key",
+}
+_ENGINE_ADVICE = "start it, or correct the settings {name}_*; questions wait for it"
+_OF_THE_START = frozenset({"models", "oidc_mapping", "retrain_plan"})  # the others have a check of their own
 
 
 def database(settings: Settings) -> Iterator[CheckResult]:
@@ -52,21 +63,24 @@ def database(settings: Settings) -> Iterator[CheckResult]:
             yield from processes(catalogue)
             yield from index(catalogue, settings)
             yield from peers_of_table(catalogue, settings)
-            yield from audit_receivers(catalogue)
+            yield from audit_receivers(catalogue, settings)
             yield from doors.tokens(catalogue, settings)
             yield from doors.emergencies(catalogue, settings)
+    except DatabaseRefuses as refused:
+        yield error("DATABASE", refused.what, "start it, or correct database_url")
     except RadirError as failed:
         yield error("DATABASE", str(failed), "start the database, or correct database_url")
 
 
-def audit_receivers(catalogue: Catalogue) -> Iterator[CheckResult]:
+def audit_receivers(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
     """Receivers of the audit trail: each has it, or says why not."""
     for receiver in catalogue.audit_receivers.all():
-        what = f"{receiver.name}: {receiver.waiting} events wait, the oldest for {receiver.oldest_s:.0f} s"
+        where = {"syslog": settings.audit_syslog, "fhir": settings.audit_fhir}.get(receiver.name, "")
+        waiting = counted(receiver.waiting, "event waits", "events wait")
+        what = f"{receiver.name}{f' at {where}' if where else ''}: {waiting}, the oldest for {receiver.oldest_s:.0f} s"
         if receiver.failed is not None:
-            yield warning(
-                "AUDIT_NOT_SENT", f"{what}: {receiver.failed}", "look at the receiver and at audit_* settings"
-            )
+            advice = _AUDIT_ADVICE.get(receiver.failed, "look at the receiver's own log, and at audit_* settings")
+            yield warning("AUDIT_NOT_SENT", f"{what}: {receiver.failed}", advice.format(name=receiver.name))
         elif receiver.oldest_s > _AUDIT_WARNING_S:
             yield warning("AUDIT_NOT_SENT", what, "is the relay running? See: radir status")
         else:
@@ -101,7 +115,7 @@ def processes(catalogue: Catalogue) -> Iterator[CheckResult]:
     if down:
         yield warning("PROCESS_SILENT", f"silent: {', '.join(down)}", "look into its log; `radir problems` shows more")
     elif rows:
-        yield ok("PROCESSES", f"{len(rows)} processes send heartbeats")
+        yield ok("PROCESSES", f"{counted(len(rows), 'process sends', 'processes send')} heartbeats")
     others = [
         f"{row['name']} ({row['version'] or 'older'})"
         for row in rows
@@ -124,11 +138,11 @@ def index(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
     if missing:
         yield warning(
             "INDEX_MISSING",
-            f"{len(missing)} of {len(served)} generations are not in {settings.home / 'index'}",
+            f"{len(missing)} of {counted(len(served), 'generation')} not in {settings.home / 'index'}",
             "the web processes and the indexer need the same home folder; the next merge makes them again",
         )
     else:
-        yield ok("INDEX", f"{len(served)} generations are in place")
+        yield ok("INDEX", f"{counted(len(served), 'generation')} in place")
 
 
 def engine(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
@@ -140,7 +154,7 @@ def engine(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
             try:
                 yield ok("ENGINE", f"{engines.named(name).check()} answers")
             except EngineAway as away:
-                yield error("ENGINE", str(away), f"start {name}, or correct its settings; questions wait for it")
+                yield error("ENGINE", f"{away}{_at(name, settings)}", _ENGINE_ADVICE.format(name=name))
             except SettingError as wrong:
                 yield error("ENGINE", str(wrong), "every machine that runs web processes or the indexer needs it")
     if chosen != settings.index_engine:
@@ -150,7 +164,15 @@ def engine(catalogue: Catalogue, settings: Settings) -> Iterator[CheckResult]:
             f"set index_engine to {chosen} on every machine, or move it: radir index move --to {settings.index_engine}",
         )
     if left := len(catalogue.generations.to_move(chosen)):
-        yield warning("ENGINE_MOVING", f"{left} regions have yet to move to {chosen}", "radir index show tells how far")
+        yield warning(
+            "ENGINE_MOVING",
+            f"{counted(left, 'region has', 'regions have')} yet to move to {chosen}",
+            "radir index show tells how far",
+        )
+
+
+def _at(engine: str, settings: Settings) -> str:
+    return f" ({urlsplit(settings.milvus_url).netloc.rpartition('@')[2]})" if engine == "milvus" else ""
 
 
 def broker(settings: Settings) -> Iterator[CheckResult]:
@@ -161,10 +183,23 @@ def broker(settings: Settings) -> Iterator[CheckResult]:
         return
     if not settings.broker_url:
         yield ok("BROKER", "messages go through the database (pgmq)")
-    elif broker_answers(settings.broker_url):
-        yield ok("BROKER", "the broker answers")
+    elif silence := broker_silence(settings):
+        yield error("BROKER", silence, "nothing is encoded until then")
     else:
-        yield error("BROKER", "the broker does not answer", "start it; nothing is encoded until then")
+        yield ok("BROKER", "the broker answers")
+
+
+def object_store(settings: Settings) -> Iterator[CheckResult]:
+    """Whether the bucket of the DICOM files lets us in."""
+    try:
+        check_store(settings)
+    except SettingError as wrong:
+        yield error("OBJECT_STORE", str(wrong), "correct blob_store")
+        return
+    if silence := store_silence(settings):
+        yield error("OBJECT_STORE", silence, "no instance is stored, and no study encoded, until then")
+    elif settings.blob_store:
+        yield ok("OBJECT_STORE", f"{settings.blob_store} answers")
 
 
 def rules(settings: Settings) -> Iterator[CheckResult]:
@@ -174,7 +209,7 @@ def rules(settings: Settings) -> Iterator[CheckResult]:
     except SettingError as wrong:
         yield error("RULES", str(wrong), "correct the file; no worker starts with it")
     else:
-        yield ok("RULES", f"{len(found.rules)} rules, {settings.rules_file or 'built in'}")
+        yield ok("RULES", f"{counted(len(found.rules), 'rule')}, {settings.rules_file or 'built in'}")
 
 
 def retention(settings: Settings) -> Iterator[CheckResult]:
@@ -197,6 +232,27 @@ def backup_key(settings: Settings) -> Iterator[CheckResult]:
             yield error("BACKUP_KEY", str(wrong), "put the key there again from its copy; no backup is made without it")
         else:
             yield ok("BACKUP_KEY", "backups are encrypted")
+
+
+def named_files(settings: Settings) -> Iterator[CheckResult]:
+    """Other files that the settings name: what radir would not start with, and what a command or a page would miss."""
+    for named in FILES:
+        if named.setting in _OF_THE_START and getattr(settings, named.setting):
+            yield _usable(named.setting, named.check, settings, "radir does not start with it")
+    if settings.fhir_client_key:
+        key = Path(settings.fhir_client_key).expanduser()
+        yield _usable("fhir_client_key", lambda _: read_client_key(key), settings, "nothing is pulled without it")
+    if settings.ohif_folder and not (settings.ohif_dist / "index.html").is_file():
+        what = f"ohif_folder: {settings.ohif_dist} holds no index.html, so no OHIF is served"
+        yield warning("OHIF_FOLDER", what, "correct ohif_folder, or put OHIF there: radir viewer install")
+
+
+def _usable(setting: str, check: Callable[[Settings], object], settings: Settings, else_: str) -> CheckResult:
+    try:
+        check(settings)
+    except SettingError as wrong:
+        return error(setting.upper(), str(wrong), f"mend the file, or correct {setting}; {else_}")
+    return ok(setting.upper(), "can be used")
 
 
 def peers(settings: Settings) -> Iterator[CheckResult]:
@@ -229,4 +285,4 @@ def _answers(destination: Destination, settings: Settings, advice: str, *, over_
     return ok("PEER", f"{destination} answers C-ECHO")
 
 
-SERVICES: tuple[Check, ...] = (database, broker, rules, retention, backup_key, peers)
+SERVICES: tuple[Check, ...] = (database, broker, object_store, rules, retention, backup_key, named_files, peers)
