@@ -160,6 +160,7 @@ def test_the_command_makes_a_bundle_of_a_file(
         (("--backbone", "{file}", "--start", "other"), "keeps what it reads"),
         (("--backbone", "{file}", "--augment", "on"), "computed once"),
         (("--backbone", "{file}", "--stages", "published"), "not trained"),
+        (("--backbone", "{file}", "--recipe", "published-staged"), "not trained"),
         (("--backbone", "nowhere.onnx"), "no file nowhere.onnx"),
         (("--backbone", "{file}", "--slowest-s", "0"), "--slowest-s"),
         (("--backbone", "{file}", "--name", "!"), "letters or digits"),
