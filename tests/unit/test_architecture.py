@@ -42,3 +42,10 @@ def test_what_reads_no_dicom_does_not_load_its_library() -> None:
     )
     assert "radir_pacs.catalogue" in loaded
     assert {"pydicom", "highdicom", "pynetdicom", "flask"} & loaded == set()
+
+
+def test_regions_are_made_of_features_without_torch() -> None:
+    """In a process of its own for each import, which would take as long again to start."""
+    loaded = loaded_by("radir_pacs.encode.confined", "radir_pacs.encode.onnx_regions")
+    assert "radir_pacs.encode.golden" in loaded
+    assert {"torch", "scipy", "pydicom"} & loaded == set()
