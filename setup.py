@@ -134,6 +134,7 @@ setup(
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
             "pyyaml",  # the alarms
+            "jpype1>=1.5",  # PixelMed's validator, started once for all reports
             "lxml>=6",  # audit messages against the schema of PS3.15
             "fhir.resources>=8,<9",  # AuditEvents against FHIR R4
             "requests",

@@ -45,8 +45,8 @@ from benchmarks.experiments.real_zones import COHEN, NIH, by_grade
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, default_bundles
+from radir_pacs.encode.config import VIEWS
 from radir_pacs.encode.import_program import Program, ProgramRequest, import_program
-from radir_pacs.encode.network import VIEWS
 from radir_pacs.encode.onnx_regions import Features
 from radir_pacs.encode.places import place
 from radir_pacs.encode.program import ProgramStem
