@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 WHOLE := -n 4 --dist loadfile --no-loadscope-reorder \
 	tests/acceptance tests/viewer tests/fault tests/training tests/integration tests/contract tests/unit
+TYPED := radir_pacs .venv/roots/radir_workers .venv/roots/radir_training orthanc_plugin
 PATIENTS ?= 40
 DATA ?=
 FEWER_LINES := { grep -vE '^(Requirement already|  |Looking)' || true; }  # grep's own status says nothing; pip's counts
@@ -65,14 +66,18 @@ viewer/node_modules/installed: viewer/package.json viewer/package-lock.json
 	@cd viewer && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
-typecheck: typecheck-product typecheck-tests  ## types: strict in the product, checked bodies in tests and benchmarks
+typecheck: .venv/roots/made  ## types: strict in the product, checked bodies in tests and benchmarks
+	@$(BIN)/mypy --warn-unused-configs $(TYPED) tests benchmarks
 
-typecheck-product: .venv/installed-test
-	@$(BIN)/mypy
+typecheck-product: .venv/roots/made
+	@$(BIN)/mypy $(TYPED)
 
-typecheck-tests: .venv/installed-test
+typecheck-tests: .venv/roots/made
+	@$(BIN)/mypy tests benchmarks
+
+.venv/roots/made: .venv/installed-test
 	@mkdir -p .venv/roots && for folder in training workers viewer; do ln -sfn "../../$$folder" ".venv/roots/radir_$$folder"; done
-	@MYPYPATH=.venv/roots:.:orthanc_plugin:orthanc_plugin/stubs $(BIN)/mypy --config-file tests/mypy.ini tests benchmarks
+	@touch $@
 
 services:
 	@tests/install-services
@@ -83,18 +88,22 @@ tests/provider/node_modules/installed: tests/provider/package.json tests/provide
 	@cd tests/provider && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
 	@touch $@
 
+define install
+@deploy/check-python "$(PYTHON)"
+@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+@echo "installing into .venv (the first time takes some minutes)"
+@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.$(1)' | $(FEWER_LINES)
+@$(BIN)/python -c 'import radir_pacs, faiss, torch'
+endef
+
 .venv/installed: setup.py constraints.txt
-	@deploy/check-python "$(PYTHON)"
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
-	@echo "installing into .venv (the first time takes some minutes)"
-	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e . | $(FEWER_LINES)
-	@$(BIN)/python -c 'import radir_pacs, faiss, torch'
+	$(call install)
 	@touch $@
 
-.venv/installed-test: .venv/installed
-	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[test]' | $(FEWER_LINES)
+.venv/installed-test: setup.py constraints.txt  # all at once: pip takes as long to look at what is there already
+	$(call install,[test])
 	@$(BIN)/python -c 'import pytest, hypothesis, mypy'
-	@touch $@
+	@touch .venv/installed $@
 
 .venv/installed-docs: .venv/installed
 	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[docs]' | $(FEWER_LINES)

@@ -105,6 +105,7 @@ setup(
             "matplotlib>=3.11,<4",  # the plots of an evaluation, the curves of a training
             "tensorboard>=2.21,<3",  # the same curves as events
         ],
+        "nifti": ["nibabel>=5.4,<6"],  # CT of collections such as CT-RATE, to train on
         "benchmark": ["hnswlib>=0.8,<1"],  # a peer of the index; built by a C++ compiler
         "transformers": ["transformers>=5.23,<6"],  # a local BERT as the text tower
         "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.8,<10", "pyyaml"],  # the documentation site
@@ -133,6 +134,7 @@ setup(
             "hl7>=0.4.5",  # sends HL7 messages as others do
             "hl7kit>=0.2",  # reads them independently of us
             "pyyaml",  # the alarms
+            "jpype1>=1.5",  # PixelMed's validator, started once for all reports
             "lxml>=6",  # audit messages against the schema of PS3.15
             "fhir.resources>=8,<9",  # AuditEvents against FHIR R4
             "requests",
@@ -149,6 +151,7 @@ setup(
             "scikit-image>=0.26,<0.27",
             "matplotlib>=3.11,<4",
             "tensorboard>=2.21,<3",
+            "nibabel>=5.4,<6",
             "playwright>=1.50",  # drives the system's Chromium; no browser of its own is fetched
         ],
     },

@@ -8,22 +8,12 @@ import signal
 import sys
 import threading
 
-import psutil
-
 from radir_pacs import config, metrics, traces
-from radir_pacs.audit_feed import AuditFeeds
 from radir_pacs.catalogue import ENCODES, Catalogue
 from radir_pacs.config import Settings
-from radir_pacs.dicom.limits import MIB, DecodeLimits
-from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import RadirError
-from radir_pacs.index.engines import Engines
-from radir_pacs.intake.bounded_answer import AnswerBounds
-from radir_pacs.intake.instances import Intake
-from radir_pacs.intake.retention import retention_of
 from radir_pacs.intake.sources import load_sources
 from radir_pacs.logs import set_up_logging
-from radir_pacs.models import Registry
 from radir_pacs.process_heartbeat import process_heartbeat
 from radir_pacs.storage import bucket_of, open_blobs
 from radir_pacs.types import JobKind
@@ -45,6 +35,12 @@ def worker(settings: Settings, name: str, number: int) -> None:
     The model is loaded before the first message is taken.
     """
     # They bring torch and scipy: seconds and 200 MB.
+    import psutil
+
+    from radir_pacs.dicom.limits import MIB, DecodeLimits
+    from radir_pacs.dicom.rules import load_rules
+    from radir_pacs.models import Registry
+
     from .encode_studies import EncodeStudies
     from .encoders import Encoders
     from .readers import Readers, how_many
@@ -92,6 +88,8 @@ def worker(settings: Settings, name: str, number: int) -> None:
 
 def indexer(settings: Settings, name: str) -> None:
     """Merge the partitions of the index until SIGTERM, one at a time; the build in hand ends or is given back."""
+    from radir_pacs.index.engines import Engines
+
     from .index_partition import IndexPartition
 
     with Catalogue.open(settings) as catalogue:
@@ -116,6 +114,10 @@ def indexer(settings: Settings, name: str) -> None:
 
 def transfer(settings: Settings, name: str) -> None:
     """Until SIGTERM, several at a time: what waits for other machines, and reports to mine, which take no time."""
+    from radir_pacs.intake.bounded_answer import AnswerBounds
+    from radir_pacs.intake.instances import Intake
+    from radir_pacs.intake.retention import retention_of
+
     from .evict_files import EvictFiles
     from .mine_report import MineReport
     from .pull_study import PullStudy
@@ -177,6 +179,8 @@ def _hostname(name: str) -> str:
 
 def relay(settings: Settings, name: str) -> None:
     """Relay until SIGTERM."""
+    from radir_pacs.audit_feed import AuditFeeds
+
     from .relay import Relay
 
     stop = threading.Event()

@@ -86,6 +86,8 @@ def make_app(settings: Settings, catalogue: Catalogue) -> Celery:
         worker_redirect_stdouts=False,
         enable_utc=True,
     )
+    if scheme == "pgmq":
+        app.conf.broker_transport = "radir_workers.bell:Transport"
     return app
 
 
@@ -138,7 +140,6 @@ def hear(app: Celery) -> None:
     LISTEN in Postgres, and never read what they hear.
     """
     if _scheme(app.conf.broker_url) == "pgmq":
-        app.conf.broker_transport = "radir_workers.bell:Transport"
         app.conf.broker_transport_options = {**app.conf.broker_transport_options, "use_notify": True}
 
 

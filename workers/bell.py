@@ -1,4 +1,5 @@
-"""The transport of pgmq for who waits at queues: it LISTENs, and changes a queue's table at most once, never for long.
+"""Our transport of pgmq: it connects as the catalogue does. Where messages are waited for, it LISTENs, and changes a
+queue's table at most once, never for long.
 
 kombu's own one drops and creates the trigger of each queue whenever a consumer starts or connects again, which waits
 for every reader of the table, a dump for instance, and makes all who send and read wait behind it.
@@ -10,7 +11,7 @@ from typing import Any
 
 from kombu.transport import pgmq
 
-from radir_pacs.catalogue import notifies
+from radir_pacs.catalogue import BrokerClient, notifies
 
 _POLL_S = 0.1  # where the queue does not tell of its messages
 
@@ -27,6 +28,18 @@ class Transport(pgmq.Transport):
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)  # type: ignore[no-untyped-call]
         self._heard: set[str] = set()
+
+    def _create_pgmq_client(self) -> Any:
+        client: Any = self.client
+        options = client.transport_options
+        if not options.get("conn_string"):
+            return super()._create_pgmq_client()
+        return BrokerClient(
+            conn_string=options["conn_string"],
+            vt=options["visibility_timeout"],
+            pool_size=options["pool_size"],
+            init_extension=False,
+        )
 
     def listen(self, queue: str) -> None:
         """Wake up at a message of the queue; look at the queues often where it cannot be made to tell of them."""

@@ -1,11 +1,13 @@
 """What a decoder of ours, trained on features of an encoder from elsewhere, adds to pooling them.
 
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.dense_features [--patients 2000] [--seeds 1 2 3]
+        [--materials drawn real both] [--name dense-features]
 
 The starter's EfficientNet-lite0, exported to its map of stride 16 as in ``pooled_features``: once pooled over regions
 as `radir models import --features map` does, once read by a decoder trained as `radir train --backbone` does, on
-synthetic patients. Both are judged on the graded lung zones of cxr_cohen (``real_zones``), and on the patients
-that are held out. Writes dense-features.json and dense-features.md after each seed.
+synthetic patients, on the real X-rays of cxr_nih_more with their labels (which name no place), or on both. All are
+judged on the graded lung zones of cxr_cohen (``real_zones``), those that saw synthetic patients also on the ones that
+are held out. Writes NAME.json and NAME.md after each training.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from rich.console import Console
 
 from benchmarks import results
 from benchmarks.experiments.pooled_features import EACH, ONE, STANDARDISED, STARTER, FeatureMap
+from benchmarks.experiments.real_images import joined
 from benchmarks.experiments.real_rankings import (
     CXR,
     LOBES,
@@ -38,12 +41,12 @@ from benchmarks.experiments.real_rankings import (
     of_pixels,
     unit,
 )
-from benchmarks.experiments.real_zones import COHEN, by_grade
+from benchmarks.experiments.real_zones import COHEN, NIH, by_grade
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, default_bundles
+from radir_pacs.encode.config import VIEWS
 from radir_pacs.encode.import_program import Program, ProgramRequest, import_program
-from radir_pacs.encode.network import VIEWS
 from radir_pacs.encode.onnx_regions import Features
 from radir_pacs.encode.places import place
 from radir_pacs.encode.program import ProgramStem
@@ -65,8 +68,11 @@ OWN = "the starter without its backbone"
 PIXELS = "pixels"
 
 
-def trained_on(seed: int) -> str:
-    return f"our decoder on its features, seed {seed}"
+MATERIALS = {"drawn": "drawn X-rays", "real": "labelled real X-rays", "both": "both"}
+
+
+def trained_on(material: str, seed: int) -> str:
+    return f"our decoder, trained on {MATERIALS[material]}, seed {seed}"
 
 
 def opened(starter: Bundle, folder: Path) -> Program:
@@ -182,16 +188,22 @@ def measured(args: argparse.Namespace, console: Console, folder: Path) -> None:
         STARTER: encoded(starter, apart),
     }
     console.print("the comparators are there")
+    materials = {"drawn": features}
+    if args.materials != ["drawn"]:
+        labelled = Images.read(args.data / NIH, [SIDE], cache, console).by_side[SIDE]
+        materials["real"] = with_features(labelled, stem, cache)
+        materials["both"] = replace(joined(features, materials["real"]), features=True)
     told: dict[str, Any] = {
         "images": len(images),
         "patients": len(np.unique(images.patients)),
-        "trained_on": {"images": len(learned), "patients": len(np.unique(learned.patients)), "epochs": args.epochs},
+        "trained_on": {material: counted(materials[material]) for material in args.materials},
+        "epochs": args.epochs,
         "blocks": args.blocks,
-        "held_out": {"images": len(apart), "patients": len(np.unique(apart.patients))},
-        "seeds": [],
-        "train_processor_s": [],
+        "held_out": counted(apart),
+        "seeds": {material: [] for material in args.materials},
+        "train_processor_s": {material: [] for material in args.materials},
     }
-    for seed in args.seeds:
+    for material, seed in ((material, seed) for material in args.materials for seed in args.seeds):
         began = time.process_time()
         recipe = replace(OURS, seed=seed, epochs=args.epochs, augment=False)
 
@@ -199,14 +211,20 @@ def measured(args: argparse.Namespace, console: Console, folder: Path) -> None:
             if step.number % 20 == 0:
                 console.print(f"step {step.number}: {time.process_time() - began:.0f} s {step.losses}", soft_wrap=True)  # noqa: B023  called within this turn
 
-        bundle = train(config, features, recipe, program=program.content, tell=tell)
-        told["train_processor_s"].append(round(time.process_time() - began))
-        ways[trained_on(seed)] = known(encoded(bundle, real), frozenset(region.key for region in bundle.regions))
-        held[trained_on(seed)] = encoded(bundle, apart_features)
-        told["seeds"].append(seed)
+        bundle = train(config, materials[material], recipe, program=program.content, tell=tell)
+        told["train_processor_s"][material].append(round(time.process_time() - began))
+        name = trained_on(material, seed)
+        ways[name] = known(encoded(bundle, real), frozenset(region.key for region in bundle.regions))
+        if material != "real":  # else it never saw a drawn image
+            held[name] = encoded(bundle, apart_features)
+        told["seeds"][material].append(seed)
         told["zones"] = figures(zones(ways, images, grades))
         told["synthetic"] = synthetic(held, apart, keys)
-        console.print(f"{results.write(args.out, 'dense-features', told, written(told))} written")
+        console.print(f"{results.write(args.out, args.name, told, written(told))} written")
+
+
+def counted(data: StudySet) -> dict[str, int]:
+    return {"images": len(data), "patients": len(np.unique(data.patients))}
 
 
 def known(found: Embeddings, keys: frozenset[str]) -> Vectors:
@@ -217,14 +235,17 @@ def known(found: Embeddings, keys: frozenset[str]) -> Vectors:
 def written(found: Mapping[str, Any]) -> str:
     """The Markdown page."""
     learned, held = found["trained_on"], found["held_out"]
+    took = (f"{MATERIALS[name]} {', '.join(map(str, each))}" for name, each in found["train_processor_s"].items())
+    said = "; ".join(
+        f"{MATERIALS[material]}: {one['images']} of {one['patients']} patients" for material, one in learned.items()
+    )
     lines = [
         "# A decoder of ours on features of an encoder from elsewhere",
         "",
         "EfficientNet-lite0, which saw photographs only, exported to its feature map of stride 16: pooled over each "
         "region's outline, as `radir models import --features map` does, and read by our decoder, as `radir train "
-        f"--backbone` does. The decoder was trained on {learned['images']} drawn X-rays of "
-        f"{learned['patients']} synthetic patients and their reports, {learned['epochs']} times over, and saw no real "
-        "image.",
+        f"--backbone` does. The decoder was trained {found['epochs']} times over: {said}. Drawn X-rays come with their "
+        "reports; the real ones, of cxr_nih_more, with labels of the whole picture, which name no place.",
         "",
         "## Real X-rays",
         "",
@@ -243,9 +264,8 @@ def written(found: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {value} | {one['difference']:.2f} | {told} |")
     lines += [
         "",
-        f"“{EACH}” is what `radir models import --features map` serves. The decoder was trained with "
-        f"{len(found['seeds'])} seed{'s' if len(found['seeds']) > 1 else ''}; only training varies between seeds, not "
-        "who is held out.",
+        f"“{EACH}” is what `radir models import --features map` serves. Only training varies between seeds, not who is "
+        "held out.",
         "",
         "## Synthetic patients that were held out",
         "",
@@ -262,7 +282,7 @@ def written(found: Mapping[str, Any]) -> str:
         "",
         "The starter was trained on other synthetic patients, and on many more, with a stem of its own.",
         "",
-        f"A training took {', '.join(str(s) for s in found['train_processor_s'])} s of processor time, on one thread.",
+        f"Seconds of processor time that each training took, on one thread: {'; '.join(took)}.",
     ]
     return "\n".join(lines)
 
@@ -274,10 +294,12 @@ def main() -> None:
     parser.add_argument("--phantom-seed", type=int, default=2, metavar="S", help="not one that the starter knows")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that draw patients")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], metavar="S")
+    parser.add_argument("--materials", nargs="+", choices=MATERIALS, default=["drawn"], help="to train on (drawn)")
     parser.add_argument("--epochs", type=int, default=OURS.epochs, metavar="N")
     parser.add_argument("--blocks", type=int, default=0, metavar="N", help="of self-attention between the features")
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--name", default="dense-features", help="of the page")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measured(args, Console(stderr=True, width=140), Path(folder))

@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import pydicom
 import torch
-from pydicom.pixels import apply_rescale
+from pydicom.pixels.processing import apply_rescale
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
 from benchmarks import results

@@ -198,7 +198,7 @@ def _write_studies(connection: psycopg.Connection[Any], hospital: Hospital) -> N
     of = hospital.attributes
     columns = {"i": np.arange(hospital.count), **of}
     names = ", ".join(f"{name} bigint" for name in columns)
-    connection.execute(cast("LiteralString", f"CREATE TEMP TABLE filling ({names})"))
+    connection.execute(f"CREATE TEMP TABLE filling ({names})".encode())
     _copy(connection, "filling", columns)
     connection.execute("CREATE TEMP TABLE word (list text, n bigint, text text, folded text, more jsonb)")
     with connection.cursor() as cursor:

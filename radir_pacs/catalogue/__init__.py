@@ -16,7 +16,7 @@ from radir_pacs.catalogue.account_rows import (
 from radir_pacs.catalogue.accounts import OF_ACCOUNTS
 from radir_pacs.catalogue.audit import MOST_PER_SEAL, Audit
 from radir_pacs.catalogue.backups import Snapshot, database_is_empty, restore_database, rows_in_dump, rows_of
-from radir_pacs.catalogue.broker import install_pgmq, notifies
+from radir_pacs.catalogue.broker import BrokerClient, install_pgmq, notifies
 from radir_pacs.catalogue.catalogue import BEING_RESTORED, Catalogue
 from radir_pacs.catalogue.database import conninfo_of
 from radir_pacs.catalogue.disk import Away, Evictable
@@ -133,6 +133,7 @@ __all__ = [
     "AuditReceiver",
     "AuditRow",
     "Away",
+    "BrokerClient",
     "CaseChanges",
     "Catalogue",
     "CatalogueSeries",

@@ -6,6 +6,8 @@ import logging
 from typing import Any
 
 import psycopg
+from pgmq import PGMQueue
+from pgmq.base import PGMQConfig
 from pgmq.install import get_embedded_install_sql
 from psycopg import sql
 
@@ -30,6 +32,24 @@ SELECT %(queue)s::text, 0 WHERE NOT EXISTS (
     SELECT FROM pgmq.notify_insert_throttle WHERE queue_name = %(queue)s::text AND throttle_interval_ms = 0)
 ON CONFLICT (queue_name) DO UPDATE SET throttle_interval_ms = 0
 """
+
+
+class _Config(PGMQConfig):
+    @property
+    def dsn(self) -> str:
+        return str(self.conn_string)
+
+
+class BrokerClient(PGMQueue):  # type: ignore[no-untyped-call]
+    """Connects with the whole connection string. Of pgmq's own client host, port, database, user and password are left:
+    no sslmode, no deadline; and the user is postgres where none is named.
+    """
+
+    def _init_pool(self) -> None:
+        self.config = _Config(
+            conn_string=self.conn_string, vt=self.vt, pool_size=self.pool_size, init_extension=self.init_extension
+        )
+        super()._init_pool()
 
 
 def install_pgmq(conninfo: str) -> None:

@@ -8,8 +8,8 @@ import sys
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from radir_pacs import __version__, config
-from radir_pacs.errors import RadirError
+from radir_pacs import __version__, config, handed_sockets
+from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.logs import keep_quiet
 
 # Each command and its module; a command imports only its own module.
@@ -85,7 +85,11 @@ def main(arguments: list[str] | None = None) -> int:
         code: int = args.run(args, settings)
     except RadirError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code if args.command == "serve" else 1
+        if args.command != "serve":
+            return 1
+        if error.exit_code == SettingError.exit_code:
+            handed_sockets.turn_away()
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `radir … | head`

@@ -1,8 +1,12 @@
-"""``radir install-service``: systemd units, one per role, under one target; ``--print`` shows them."""
+"""``radir install-service``: systemd units, one per role, under one target; ``--print`` shows them.
+
+With ``--sockets`` systemd opens the ports and hands them over (`handed_sockets`).
+"""
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import re
 import shlex
 import shutil
@@ -13,6 +17,7 @@ from pathlib import Path
 from radir_pacs import config, durable
 from radir_pacs.cli.output import out
 from radir_pacs.cli.roles import ALL, Role
+from radir_pacs.cli.up import addresses
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 
@@ -28,8 +33,8 @@ _UNIT = """\
 # Made by `radir install-service`; change it by `systemctl edit {name}`.
 [Unit]
 Description=RadIR-PACS: {what}
-After=network-online.target postgresql.service
-Wants=network-online.target
+After=network-online.target postgresql.service{after_socket}
+Wants=network-online.target{requires_socket}
 PartOf={target}
 StartLimitIntervalSec=0
 
@@ -78,6 +83,22 @@ SystemCallErrorNumber=EPERM
 WantedBy={target}
 """
 
+_SOCKET = """\
+# Made by `radir install-service`; make it again when a port or its address changes.
+[Unit]
+Description=RadIR-PACS: ports of: {what}
+PartOf={target}
+
+[Socket]
+{listen}
+BindIPv6Only={v6_only}
+FreeBind=true
+Backlog=128
+
+[Install]
+WantedBy={target}
+"""
+
 _TARGET_UNIT = """\
 # Made by `radir install-service`.
 [Unit]
@@ -114,6 +135,11 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--user", default="radir", help="whom the processes run as (default %(default)s)")
     parser.add_argument("--folder", default="/etc/systemd/system", help="where the units go (default %(default)s)")
     parser.add_argument("--program", default="", help="the radir command (default: this one)")
+    parser.add_argument(
+        "--sockets",
+        action="store_true",
+        help="let systemd open the ports: they may be below 1024, and whoever calls during a restart waits",
+    )
     parser.add_argument("--print", action="store_true", help="print the units, write nothing")
     config.add_flags(parser)
     parser.set_defaults(run=run, needs_settings=True)
@@ -126,14 +152,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         user=args.user,
         program=args.program or _program(),
         config_file=args.config or "",
+        sockets=args.sockets,
     )
     if args.print:
         for name, text in found.items():
             print(f"# {name}\n{text}")
         return 0
+    folder = Path(args.folder)
     for name, text in found.items():
-        durable.replace(Path(args.folder) / name, text.encode())
-        out.print(f"written: {Path(args.folder) / name}", markup=False)
+        durable.replace(folder / name, text.encode())
+        out.print(f"written: {folder / name}", markup=False)
+    for path in _left_over(folder, found):
+        path.unlink()
+        out.print(f"removed: {path}; end it by systemctl disable --now {path.name}", markup=False)
     out.print(f"the user {args.user} must own {settings.home}:", markup=False)
     out.print(f"  useradd --system --home-dir {settings.home} --shell /usr/sbin/nologin {args.user}", markup=False)
     out.print(f"  install -d -o {args.user} -g {args.user} -m 0700 {settings.home}", markup=False)
@@ -141,8 +172,22 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _left_over(folder: Path, found: Mapping[str, str]) -> list[Path]:
+    """Sockets that an earlier call made: a service that opens its own ports would find them taken."""
+    made = f"{_SOCKET.splitlines()[0]}\n".encode()
+    return [
+        path for path in sorted(folder.glob("radir-*.socket")) if path.name not in found and made in path.read_bytes()
+    ]
+
+
 def units(
-    settings: Settings, *, roles: Collection[str], user: str, program: str, config_file: str = ""
+    settings: Settings,
+    *,
+    roles: Collection[str],
+    user: str,
+    program: str,
+    config_file: str = "",
+    sockets: bool = False,
 ) -> dict[str, str]:
     """The text of each unit by its name, the target last. Raises BadInput for what systemd would read otherwise."""
     chosen = _chosen(settings, roles)
@@ -154,6 +199,9 @@ def units(
     made = {}
     for number, role in enumerate(chosen):
         port = settings.monitor_port + number if settings.monitor_port else 0
+        listening = addresses(settings, ALL if role == _ALL else {Role(role)}) if sockets else []
+        if listening:
+            made[f"radir-{role}.socket"] = _socket(role, listening)
         made[f"radir-{role}.service"] = _UNIT.format(
             name=f"radir-{role}.service",
             what=_WHAT[role],
@@ -161,6 +209,8 @@ def units(
             user=user,
             program=program,
             role=role,
+            after_socket=f" radir-{role}.socket" if listening else "",
+            requires_socket=f"\nRequires=radir-{role}.socket" if listening else "",
             home=settings.home,
             config=f" RADIR_CONFIG={Path(config_file).resolve()}" if config_file else "",
             monitor=f" RADIR_MONITOR_PORT={port}" if port else "",
@@ -169,6 +219,22 @@ def units(
             private_devices="false" if role in _NEED_DEVICES else "true",
         )
     return made | {TARGET: _TARGET_UNIT.format(units=" ".join(made))}
+
+
+def _socket(role: str, listening: Collection[tuple[str, str, int]]) -> str:
+    lines = []
+    for setting, host, port in listening:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            raise BadInput(f"--sockets: of {setting}, {host!r} is no IP address") from None
+        lines.append(f"ListenStream={f'[{address}]' if address.version == 6 else address}:{port}")
+    return _SOCKET.format(
+        what=_WHAT[role],
+        target=TARGET,
+        listen="\n".join(lines),
+        v6_only="both" if role == Role.LISTENER else "ipv6-only",  # as each role opens its ports itself
+    )
 
 
 def _chosen(settings: Settings, roles: Collection[str]) -> list[str]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from radir_pacs.access import provider_mapping
 from radir_pacs.cli.roles import ALL, Role
 from radir_pacs.config import Settings
-from radir_pacs.dicom.rules import load_rules
 from radir_pacs.errors import SettingError
 from radir_pacs.intake.retention import retention_of
 from radir_pacs.intake.sources import load_sources
@@ -111,6 +110,12 @@ def _tls(prefix: str, authorities: str, *roles: Role) -> tuple[NamedFile, ...]:
     )
 
 
+def _check_rules(settings: Settings) -> None:
+    from radir_pacs.dicom.rules import load_rules  # which reads headers by pydicom: half a second of each start
+
+    load_rules(settings.rules_file)
+
+
 TLS_FILES = (
     *_tls("listener_tls", "listener_tls_client_ca", Role.LISTENER),
     *_tls("hl7_tls", "hl7_tls_client_ca", Role.HL7),
@@ -123,9 +128,7 @@ TLS_FILES = (
 FILES = (
     NamedFile(setting="sources_file", check=load_sources, roles=ALL),
     NamedFile(setting="retention_file", check=retention_of, roles=ALL),
-    NamedFile(
-        setting="rules_file", check=lambda settings: load_rules(settings.rules_file), roles=frozenset({Role.WORKER})
-    ),
+    NamedFile(setting="rules_file", check=_check_rules, roles=frozenset({Role.WORKER})),
     *TLS_FILES,
     NamedFile(
         setting="oidc_mapping",

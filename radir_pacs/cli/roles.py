@@ -23,6 +23,7 @@ class Role(StrEnum):
 
 
 ALL: frozenset[Role] = frozenset(Role)
+LISTENING = frozenset({"radir_pacs.listener", "radir_pacs.hl7", "radir_pacs.web"})  # modules with ports
 
 
 def processes_of(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "") -> list[tuple[str, Command]]:

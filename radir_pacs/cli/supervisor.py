@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from radir_pacs import metrics
+from radir_pacs import handed_sockets, metrics
 from radir_pacs.catalogue import embedded_pid, start_embedded
-from radir_pacs.cli.roles import ALL, Role, processes_of, set_name
+from radir_pacs.cli.roles import ALL, LISTENING, Role, processes_of, set_name
 from radir_pacs.cli.state import drop_state, write_state
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError, StorageFailed
@@ -205,6 +205,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env=environment,
+                pass_fds=tuple(handed_sockets.descriptors().values()) if child.module[0] in LISTENING else (),
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which stops the others in order
             )
         child.started = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import time
 from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 
-from radir_pacs import config
+from radir_pacs import config, handed_sockets
 from radir_pacs.catalogue import Catalogue, Processes, start_embedded, stop_embedded
 from radir_pacs.cli.monitor import monitoring
 from radir_pacs.cli.named_files import check_files
@@ -84,16 +85,16 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
     Raises SettingError for a taken port or an unusable home folder, RadirError when a process cannot stay up.
     """
     name = set_name(roles, suffix)
-    plain_port = settings.listener_port if settings.listener_plain else 0
     with contextlib.ExitStack() as watched, only_one(settings, name):
         end_orphans(settings, name)
-        for role, setting, host, port in (
-            (Role.LISTENER, "listener_port", settings.listener_host, plain_port),
-            (Role.LISTENER, "listener_tls_port", settings.listener_host, settings.listener_tls_port),
-            (Role.WEB, "web_port", settings.web_host, settings.web_port),
-            (Role.HL7, "hl7_port", settings.hl7_host, settings.hl7_port),
-        ):
-            if port and role in roles:
+        listening = addresses(settings, roles)
+        if strange := handed_sockets.without((host, port) for _, host, port in listening):
+            open_for_us = "{}:{}".format(*min(strange))
+            raise SettingError(
+                f"{open_for_us} is open for us, and no setting names it: radir install-service --sockets"
+            )
+        for setting, host, port in listening:
+            if not handed_sockets.has(host, port):
                 check_free(setting, host, port)
         check_broker(settings.broker_url)
         check_store(settings)
@@ -125,6 +126,18 @@ def _stop_on_signals(supervisor: Supervisor) -> None:
             signal.signal(number, lambda *_: supervisor.stop())
 
 
+def addresses(settings: Settings, roles: Collection[Role]) -> list[tuple[str, str, int]]:
+    """Where these roles listen: the setting that names a port, host and port."""
+    plain_port = settings.listener_port if settings.listener_plain else 0
+    every = (
+        (Role.LISTENER, "listener_port", settings.listener_host, plain_port),
+        (Role.LISTENER, "listener_tls_port", settings.listener_host, settings.listener_tls_port),
+        (Role.WEB, "web_port", settings.web_host, settings.web_port),
+        (Role.HL7, "hl7_port", settings.hl7_host, settings.hl7_port),
+    )
+    return [(setting, host, port) for role, setting, host, port in every if port and role in roles]
+
+
 def check_free(name: str, host: str, port: int) -> None:
     """Raise SettingError when nothing can be bound there."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -132,10 +145,10 @@ def check_free(name: str, host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            flag = name.replace("_", "-")
-            raise SettingError(
-                f"{name}: {host}:{port} cannot be used: {error.strerror}; choose another by --{flag}"
-            ) from None
+            advice = f"choose another by --{name.replace('_', '-')}"
+            if error.errno == errno.EACCES:  # below 1024
+                advice += ", or let systemd open it (radir install-service --sockets)"
+            raise SettingError(f"{name}: {host}:{port} cannot be used: {error.strerror}; {advice}") from None
 
 
 def check_broker(url: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from radir_pacs.dicom.lps_axes import on_lps_axes, patient_axes
 from radir_pacs.dicom.pixels import DecodedFrames, PixelDecoder
 from radir_pacs.dicom.slices import F64, Flaw, Plane, hounsfield, planes_of
 from radir_pacs.errors import Quarantined, Skipped
@@ -240,9 +241,8 @@ def _note_tilt(planes: Sequence[Plane], rules: CtRules, notes: list[ImageNote]) 
 
 def _permutation(plane: Plane, rules: CtRules) -> list[int]:
     """For the array axes (slice, row, column): the patient axis (0 = x, 1 = y, 2 = z) each runs along."""
-    directions = np.stack((plane.normal, plane.column, plane.row))
-    axes = [int(axis) for axis in np.abs(directions).argmax(axis=1)]
-    if len(set(axes)) < 3 or np.abs(directions).max(axis=1).min() < math.cos(math.radians(rules.oblique_deg)):
+    axes = patient_axes(np.stack((plane.normal, plane.column, plane.row)), rules.oblique_deg)
+    if axes is None:
         raise Skipped("the CT series is oblique", reason_code=ReasonCode.OBLIQUE)
     return axes
 
@@ -256,38 +256,27 @@ def _on_lps_axes(
     rules: CtRules,
     notes: list[ImageNote],
 ) -> Volume:
-    """Permute and flip array axes so that [z, y, x] point to head, back and left; the affine follows every step."""
+    """The volume on the patient's axes, with the pictures of its slices."""
     first, last = planes[0], planes[-1]
     slice_mm = float(grid_mm[-1] - grid_mm[0]) / (len(grid_mm) - 1)
     stack = (last.origin - first.origin) / float(at_mm[-1] - at_mm[0])  # mm moved per mm along the normal
     # Columns: LPS mm per step along (slice, row, column) index.
     steps = np.stack((stack * slice_mm, first.column * first.spacing_mm[0], first.row * first.spacing_mm[1]), axis=1)
-    origin = first.origin.copy()
-    axes = _permutation(first, rules)
+    turned = on_lps_axes(voxels, steps, first.origin, _permutation(first, rules))
     images = [ImageRef(sop_uid=planes[index].header.sop_uid, frame=planes[index].frame + 1) for index in nearest]
-    for array_axis, patient_axis in enumerate(axes):
-        if steps[patient_axis, array_axis] < 0:
-            origin = origin + steps[:, array_axis] * (voxels.shape[array_axis] - 1)
-            steps[:, array_axis] *= -1
-            voxels = np.flip(voxels, array_axis)
-            if array_axis == 0:
-                images.reverse()
-    order = [axes.index(patient_axis) for patient_axis in (2, 1, 0)]
-    voxels, steps = voxels.transpose(order), steps[:, order]
-    if order[0] != 0:
+    if turned.flipped:
+        images.reverse()
+    axial = turned.order[0] == 0
+    if not axial:
         notes.append(image_note(ImageNoteCode.NOT_AXIAL))
-    affine = np.eye(4)
-    affine[:3, :3] = steps[:, ::-1]
-    affine[:3, 3] = origin
-    lengths = np.linalg.norm(steps, axis=0)
     return Volume(
         kind=ImageKind.CT,
-        voxels=np.ascontiguousarray(voxels, np.float32),
-        spacing_mm=(float(lengths[0]), float(lengths[1]), float(lengths[2])),
-        affine=affine,
+        voxels=turned.voxels,
+        spacing_mm=turned.spacing_mm,
+        affine=turned.affine,
         study_uid=first.header.study_uid,
         series_uid=first.header.series_uid,
         sop_instance_uids=tuple(image.sop_uid for image in images),
-        slice_images=tuple(map(str, images)) if order[0] == 0 else (),
+        slice_images=tuple(map(str, images)) if axial else (),
         warnings=tuple(notes),
     )

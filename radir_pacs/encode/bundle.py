@@ -11,7 +11,7 @@ how well it did. Its own hash, the hash of the weights, the model id made from b
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from .folder import (
     read_files,
     weights_name,
 )
+from .golden import golden_image
 from .local_text import MISSING, LocalTextEncoder, LocalTokenizer, UnreadText, restored, stored
 from .network import GLOBAL_REGION, RadirNetwork, view_index
 from .onnx_file import OnnxFile
@@ -239,14 +240,6 @@ def _filled(network: RadirNetwork, weights: bytes, text: LocalTextEncoder | Unre
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("text.")}
     network.load_state_dict(tensors, strict=True)
     return queries
-
-
-def golden_image(shape: Sequence[int]) -> F32:
-    """A made-up network input [1, *shape], the same on every machine: waves that differ along each axis."""
-    axes = np.meshgrid(*(np.linspace(0, 1, n, dtype=np.float32) for n in shape), indexing="ij")
-    waves = [np.sin((7 + 5 * i) * axis + i) for i, axis in enumerate(axes)]
-    image: F32 = np.add.reduce(waves).astype(np.float32)[None]
-    return image
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ BACKBONES = {  # scales of width and depth (``efficientnet``)
     "efficientnet-lite2": (1.1, 1.2),
 }
 BACKBONE_STRIDE = 16
+VIEWS = ("frontal", "lateral", "ct")  # rows of the modality embedding
 MEDIASTINUM = (0.04, 0.2)  # level 40 HU, width 400 HU, in units of 1000 HU
 
 

@@ -58,7 +58,7 @@ def _converted(content: bytes, task: dict[str, Any]) -> bytes:
 
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    from radir_pacs.encode.bundle import golden_image
+    from radir_pacs.encode.golden import golden_image
 
     image = torch.from_numpy(golden_image(task["shape"]))[None]
     view = torch.tensor([int(task["view"])])

@@ -1,7 +1,7 @@
 """A network from elsewhere, held as ONNX and used the same way as ``RadirNetwork``.
 
 Its file takes ``image`` float32 [1, 1, *shape] (prepared by the bundle's ``Preprocessing``) and, as an optional second
-input, ``view`` int64 [1] (``network.VIEWS``); it answers float32 [1, regions, dim] in the order of the bundle's
+input, ``view`` int64 [1] (``config.VIEWS``); it answers float32 [1, regions, dim] in the order of the bundle's
 regions, or [1, dim], for the whole chest. Vectors are normalised here: a cosine ignores their length.
 """
 

@@ -23,14 +23,13 @@ from radir_pacs.types import ImageKind, View
 
 from .appearance import Appearance, reduced
 from .bands import Bands
-from .config import NetworkConfig, ProgramConfig, StemConfig
+from .config import VIEWS, NetworkConfig, ProgramConfig, StemConfig
 from .folder import StoredFile
 from .positions import grid_coordinates, sine_positions
 from .program import ProgramStem
 from .tokenizer import PAD
 
 GLOBAL_REGION = "chest"
-VIEWS = ("frontal", "lateral", "ct")  # rows of the modality embedding
 RARE_LOGIT = -3.0  # most findings are absent from most regions: training need not begin by learning that
 LEAST_SPREAD = 0.5  # of a region's raw vectors, whose norm is about the root of their length
 TEXT_TOKENS = 256  # longest text the text encoder reads

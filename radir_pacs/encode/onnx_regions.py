@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .bundle import golden_image
-from .network import VIEWS
+from .config import VIEWS
+from .golden import golden_image
 from .places import place
 
 LEAST_OPSET = 13

@@ -10,8 +10,8 @@ import numpy as np
 
 from radir_pacs.errors import BundleRefused
 
-from .bundle import golden_image
 from .external import LEAST_LENGTH, ExternalConfig, ExternalNetwork
+from .golden import golden_image
 from .onnx_file import OnnxFile
 
 MOST_RESTLESS = 1e-4  # between two answers to one image, as unit vectors: threads may add in another order

@@ -15,6 +15,7 @@ import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from radir_pacs import handed_sockets
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
 from radir_pacs.errors import RadirError, SettingError, TooLarge
@@ -54,13 +55,13 @@ class MllpServer:
         make_room(settings.hl7_max_connections)
         self._tls = _tls(settings)
         try:
-            self._server = await asyncio.start_server(
-                self._serve,
-                settings.hl7_host,
-                settings.hl7_port,
-                backlog=BACKLOG,
-                limit=_READ_BYTES,
-            )
+            handed = handed_sockets.at(settings.hl7_host, settings.hl7_port)
+            if handed is None:
+                self._server = await asyncio.start_server(
+                    self._serve, settings.hl7_host, settings.hl7_port, backlog=BACKLOG, limit=_READ_BYTES
+                )
+            else:
+                self._server = await asyncio.start_server(self._serve, sock=handed, backlog=BACKLOG, limit=_READ_BYTES)
         except OSError as error:
             raise SettingError(
                 f"hl7_port: {settings.hl7_host}:{settings.hl7_port} cannot be bound: {error.strerror}"

@@ -15,7 +15,7 @@ from pynetdicom import AE, _config
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from radir_pacs import metrics
+from radir_pacs import handed_sockets, metrics
 from radir_pacs.access.peers import Certificate, KnownPeers, PeerRights
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import LOOPBACK, Settings
@@ -65,13 +65,24 @@ class Server(ThreadedAssociationServer):
 
     def server_bind(self) -> None:
         assert self.socket is not None
-        if self.is_plain:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            super().server_bind()
+        if not self.is_plain:
+            return
+        handed = handed_sockets.at(str(self.server_address[0]), int(self.server_address[1]))
+        if handed is not None:
+            self.socket.close()
+            self.socket, self.server_address = handed, handed.getsockname()
+            return
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
 
     def server_activate(self) -> None:
         if self.is_plain:
             super().server_activate()
+
+    def server_close(self) -> None:
+        """Close our side alone: pynetdicom's shuts the socket down, for systemd and the other processes too."""
+        assert self.socket is not None
+        self.socket.close()
 
     def serve_forever(self, poll_interval: float = 0.2) -> None:
         """Accept until ``shutdown``."""
@@ -207,7 +218,8 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
 
 def _check_free(settings: Settings) -> None:
     """With SO_REUSEPORT a second installation would silently share the port; a plain bind detects the first one."""
-    if settings.listener_process_count > 1 or not settings.listener_plain:
+    handed = handed_sockets.has(settings.listener_host, settings.listener_port)
+    if handed or settings.listener_process_count > 1 or not settings.listener_plain:
         return
     with socket.socket(socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -225,6 +237,9 @@ def _tls_door(settings: Settings) -> TlsDoor:
         key=settings.listener_tls_key,
         authorities=settings.listener_tls_client_ca,
     )
+    handed = handed_sockets.at(settings.listener_host, settings.listener_tls_port)
+    if handed is not None:
+        return TlsDoor(files, handed)
     family = socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

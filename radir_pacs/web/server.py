@@ -16,6 +16,7 @@ from typing import Any
 from flask import Flask
 from waitress import channel, server, task, utilities, wasyncore
 
+from radir_pacs import handed_sockets
 from radir_pacs.access.bearers import Bearers
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError, StorageFailed
@@ -292,7 +293,8 @@ def _raise_handles() -> None:
 def make_server(app: Flask, settings: Settings) -> _Server:
     """A bound server; ``run()`` serves until ``stop()``. Raises SettingError when the port is taken.
 
-    Of several web processes each binds the port with SO_REUSEPORT, and the kernel shares the connections out.
+    Of several web processes each binds the port with SO_REUSEPORT, and the kernel shares the connections out. A socket
+    that systemd handed over they share as it is.
     """
     adjustments = server.Adjustments(
         listen=_listen(settings),
@@ -321,7 +323,9 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:
-        shared = _shared_socket(adjustments.listen[0]) if settings.web_process_count > 1 else None
+        shared = handed_sockets.at(settings.web_host, settings.web_port)
+        if shared is None and settings.web_process_count > 1:
+            shared = _shared_socket(adjustments.listen[0])
         made = _Server(
             app,
             {},

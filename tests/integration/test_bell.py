@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from celery import Celery
 from kombu.entity import Queue
 from kombu.messaging import Consumer
+from psycopg.conninfo import make_conninfo
 
 from radir_pacs.catalogue import Catalogue, notifies
 from radir_pacs.config import Settings
@@ -79,6 +82,29 @@ def queue(catalogue: Catalogue, settings: Settings) -> None:
 def test_a_message_wakes_who_waits(catalogue: Catalogue, settings: Settings) -> None:
     assert hears_what_is_sent(settings, catalogue)
     assert told(catalogue)
+
+
+@pytest.mark.parametrize("hears", [False, True])
+def test_connections_to_the_broker_are_those_of_database_url(
+    catalogue: Catalogue, settings: Settings, hears: bool
+) -> None:
+    """With its sslmode, for example: pgmq's own client keeps five words of it, and takes postgres for no user."""
+    settings = replace(settings, database_url=make_conninfo(settings.database_url, application_name="as_said"))
+    with Catalogue.open(settings) as said, psycopg.connect(catalogue.conninfo, autocommit=True) as database:
+        app = make_app(settings, said)
+        if hears:
+            hear(app)
+        before = names(database)
+        with app.connection_for_read() as connection, Consumer(connection, [Queue(TRANSFER_QUEUE)]) as consumer:
+            consumer.purge()
+            made = names(database) - before
+    assert set(made) == {"as_said"}, made
+
+
+def names(database: psycopg.Connection) -> Counter[str]:
+    """Of the connections to this database."""
+    found = database.execute("SELECT application_name FROM pg_stat_activity WHERE datname = current_database()")
+    return Counter(name for (name,) in found.fetchall())
 
 
 @pytest.mark.usefixtures("queue")

@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, database
 from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.intake.instances import CONFLICT, Intake, StoreOutcome
@@ -403,7 +403,7 @@ def crash(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     """End the connection at the named statement, as a kill or a lost network would."""
     import radir_pacs.catalogue.corrections as module
 
-    true_run = module.run
+    true_run = database.run
 
     def at(statement: str) -> None:
         def run(connection: Any, query: str, *args: Any, **named: Any) -> Any:

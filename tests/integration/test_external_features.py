@@ -15,9 +15,10 @@ from benchmarks.experiments import pooled_features
 from radir_pacs import anatomy
 from radir_pacs.cli import main
 from radir_pacs.encode import CONFIGS, Bundle, Encoder, Preprocessing, default_bundles
+from radir_pacs.encode.config import VIEWS
 from radir_pacs.encode.external import ExternalNetwork
 from radir_pacs.encode.import_model import ImportRequest, import_model
-from radir_pacs.encode.network import VIEWS, RadirNetwork
+from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.onnx_regions import Features, by_region
 from radir_pacs.encode.places import place
 from radir_pacs.errors import BundleRefused

@@ -20,7 +20,7 @@ from radir_pacs.cli import main
 from radir_pacs.cli.diagnosis import services
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import EngineAway, SettingError
-from radir_pacs.index import outside, partition_folder
+from radir_pacs.index import open_generation, outside, partition_folder
 from radir_pacs.index.engine import LOCAL, PGVECTOR
 from radir_pacs.index.engines import Engines
 from radir_pacs.query import Searcher, partitions
@@ -343,7 +343,7 @@ def test_two_questions_together_after_a_move_are_answered_whole(
     archive.generations.choose_engine(LOCAL)
     step(claimed(archive, JobKind.INDEX, f"{MODEL}/chest"))
     archive.vectors.clear(CHEST)
-    really, opens, waits, go_on = partitions.open_generation, threading.Event(), threading.Event(), threading.Event()
+    really, opens, waits, go_on = open_generation, threading.Event(), threading.Event(), threading.Event()
     entry = searcher._partitions._open[CHEST]
     held = entry.opening
 

@@ -12,6 +12,7 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
+from radir_pacs.index import open_generation
 from radir_pacs.query import Searcher
 from radir_pacs.query import partitions as module
 from radir_pacs.query.partitions import Partitions
@@ -61,7 +62,7 @@ def built(archive: Catalogue, settings: Settings) -> Callable[[str], str]:
 def slow_opening(monkeypatch: pytest.MonkeyPatch) -> SlowOpening:
     """(opening, go_on): opening files sets the one and waits for the other."""
     opening, go_on = threading.Event(), threading.Event()
-    really = module.open_generation
+    really = open_generation
 
     def slow(*arguments: Any, **named: Any) -> Any:
         opening.set()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 from flask import Response
+from waitress import channel
 
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import SettingError
@@ -109,13 +110,13 @@ def test_a_connection_outlives_answers_of_unknown_length_and_without_a_body(web:
 def test_a_short_answer_is_sent_at_once(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     """The header by itself would wake the client once more."""
     sent: list[bytes] = []
-    real = server_module.channel.HTTPChannel.send
+    real = channel.HTTPChannel.send
 
     def send(self: object, data: bytes, *arguments: object, **named: object) -> int:
         sent.append(bytes(data))
         return int(real(self, data, *arguments, **named))
 
-    monkeypatch.setattr(server_module.channel.HTTPChannel, "send", send)
+    monkeypatch.setattr(channel.HTTPChannel, "send", send)
     answer = requests.get(f"{web.settings.public_url}/health/live", timeout=10)
     assert answer.content
     (whole,) = sent

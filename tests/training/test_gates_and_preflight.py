@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -277,7 +278,7 @@ def bundle() -> Bundle:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Told:
     """What is free on the machine, and how long a step takes on it."""
     told: Told = {"disk": 10**12, "memory": 10**12, "step_s": 1.0}
-    monkeypatch.setattr(preflights.shutil, "disk_usage", lambda home: SimpleNamespace(free=told["disk"]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda home: SimpleNamespace(free=told["disk"]))
     monkeypatch.setattr(preflights, "free_bytes", lambda device: told["memory"])
     monkeypatch.setattr(preflights, "step_s", lambda plan, bundle: told["step_s"])
     return told

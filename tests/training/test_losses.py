@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from radir_training.data.statements import UNDEFINED
+from radir_training.data.statements import PRESENT, SEVERE, UNDEFINED
 from radir_training.learning import losses
 
 SAME = torch.tensor([[100, 100, 0, 0], [100, 100, 0, 0], [0, 0, 100, 100], [0, 0, 100, 100]], dtype=torch.uint8)[None]
@@ -68,7 +68,7 @@ def test_a_study_that_says_the_same_is_no_negative() -> None:
 
 
 def test_severity_is_only_asked_where_it_was_said() -> None:
-    grades = torch.tensor([[[losses.PRESENT]]])
+    grades = torch.tensor([[[PRESENT]]])
     logits = torch.zeros(1, 1, 1, 3)
     possible, seen = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
     logits[..., 0] = 20.0
@@ -79,6 +79,6 @@ def test_severity_is_only_asked_where_it_was_said() -> None:
 def test_a_finding_that_is_there_weighs_more() -> None:
     one, undecided = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, 1, 3)
     there, absent = (
-        float(losses.findings_loss(undecided, torch.tensor([[[grade]]]), one, one)) for grade in (losses.SEVERE, 0)
+        float(losses.findings_loss(undecided, torch.tensor([[[grade]]]), one, one)) for grade in (SEVERE, 0)
     )
     assert there == pytest.approx(losses.RARE_WEIGHT * absent) and losses.RARE_WEIGHT > 1

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from radir_pacs.encode import Preprocessing, trial
+from radir_pacs.encode.config import VIEWS
 from radir_pacs.encode.import_program import ProgramRequest, import_program
-from radir_pacs.encode.network import VIEWS
 from radir_pacs.encode.onnx_regions import Features, by_place
 from radir_pacs.encode.program import ProgramStem
 from radir_pacs.errors import BadInput, BundleRefused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def test_the_command_makes_a_bundle_of_a_file(
         (("--backbone", "{file}", "--start", "other"), "keeps what it reads"),
         (("--backbone", "{file}", "--augment", "on"), "computed once"),
         (("--backbone", "{file}", "--stages", "published"), "not trained"),
+        (("--backbone", "{file}", "--recipe", "published-staged"), "not trained"),
         (("--backbone", "nowhere.onnx"), "no file nowhere.onnx"),
         (("--backbone", "{file}", "--slowest-s", "0"), "--slowest-s"),
         (("--backbone", "{file}", "--name", "!"), "letters or digits"),
@@ -216,10 +218,10 @@ def test_features_that_are_kept_need_no_room_on_the_disk(
     kept[3].write_bytes(kept[3].read_bytes()[:-200])
     words = ("--patients", "80", "--epochs", "1", "--batch", "16", "--cache", str(tmp_path))
     args = parsed(*words, "--start", str(trained), "--out", str(tmp_path / "model"))
-    real = session.shutil.disk_usage
+    real = shutil.disk_usage
 
     def leave(free: int) -> None:
-        monkeypatch.setattr(session.shutil, "disk_usage", lambda path: real(path)._replace(free=free))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=free))
 
     leave(4 * bytes_of(trained) - 1)
     with pytest.raises(BadInput, match="fewer places"):

@@ -81,6 +81,20 @@ def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monk
     assert command._recipe(parsed("--augment", "on", "--out", str(tmp_path / "varied"))).augment
 
 
+@pytest.mark.parametrize(
+    ("words", "stages"),
+    [
+        ((), "joint"),
+        (("--recipe", "published"), "joint"),
+        (("--recipe", "published-staged"), "published"),
+        (("--recipe", "published-staged", "--stages", "joint"), "joint"),
+        (("--recipe", "published", "--stages", "published"), "published"),
+    ],
+)
+def test_stages_are_the_recipes_own_unless_named(words: tuple[str, ...], stages: str) -> None:
+    assert command._recipe(parsed("--out", "model", *words)).stages == stages
+
+
 def test_an_interrupted_command_goes_on_and_ends_as_one_that_ran_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,8 +15,8 @@ from radir_pacs.dicom.eligibility import assemble, plan_study
 from radir_pacs.dicom.header import read_header
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.errors import BadInput
+from radir_pacs.pictures.basic_text_sr import BASIC_TEXT_SR
 from radir_pacs.pictures.image_table import NotAnXRay, find_image, layout_for, parse_columns, read_row
-from radir_pacs.pictures.write_dx import BASIC_TEXT_SR
 from radir_pacs.types import View
 from tests.services import data_dir, need
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import configparser
 import json
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from radir_pacs.cli import main
 from radir_pacs.cli.install_service import TARGET, units
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
+from tests.services import ROOT
 
 ROLES = ["listener", "web", "relay", "indexer", "transfer", "worker"]
 HARDENED = {
@@ -52,6 +55,47 @@ def test_each_role_has_a_unit_and_the_target_wants_them_all() -> None:
     assert "radir-hl7.service" in made(hl7_port=2575)
 
 
+def test_systemd_opens_the_ports_of_those_who_listen() -> None:
+    settings = Settings(
+        home=Path("/var/lib/radir"),
+        database_url="x",
+        listener_port=104,
+        listener_host="0.0.0.0",
+        listener_tls_port=2762,
+        listener_tls_certificate="/etc/radir/own.pem",
+        web_host="::1",
+    )
+    found = units(settings, roles=(), user="radir", program="/bin/true", sockets=True)
+    opened = {name: text for name, text in found.items() if name.endswith(".socket")}
+    assert list(opened) == ["radir-listener.socket", "radir-web.socket"]
+    assert "ListenStream=0.0.0.0:104\nListenStream=0.0.0.0:2762\n" in opened["radir-listener.socket"]
+    assert "ListenStream=[::1]:8042\n" in opened["radir-web.socket"]
+    for role in ROLES:
+        needs = f"Requires=radir-{role}.socket\n" in found[f"radir-{role}.service"]
+        assert needs is (f"radir-{role}.socket" in opened), role
+    assert set(opened) < set(found[TARGET].split("Wants=")[1].splitlines()[0].split())
+    embedded = replace(settings, database_url="")
+    together = units(embedded, roles=(), user="radir", program="/bin/true", sockets=True)["radir-all.socket"]
+    assert together.count("ListenStream=") == 3
+    assert not [name for name in made(hl7_port=2575) if name.endswith(".socket")], "only when asked for"
+    with pytest.raises(BadInput, match=r"web_port.*localhost"):
+        units(replace(settings, web_host="localhost"), roles=(), user="radir", program="/bin/true", sockets=True)
+
+
+def test_sockets_of_an_earlier_call_go_and_those_of_others_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A service that opens its ports by itself would find them taken."""
+    others = tmp_path / "radir-web-proxy.socket"
+    others.write_text("[Socket]\nListenStream=80\n")
+    words = ["install-service", "--home", "/srv/radir", "--folder", str(tmp_path), "--program", "/usr/bin/radir"]
+    assert main([*words, "--sockets"]) == 0
+    assert len(list(tmp_path.glob("*.socket"))) > 1
+    assert main(words) == 0
+    assert list(tmp_path.glob("*.socket")) == [others]
+    assert "systemctl disable --now radir-" in capsys.readouterr().out
+
+
 def test_with_the_embedded_database_there_is_one_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["install-service", "--home", str(tmp_path), "--program", "/bin/true", "--print"]) == 0
     said = capsys.readouterr().out
@@ -71,7 +115,7 @@ def test_what_a_unit_file_would_read_otherwise_is_refused() -> None:
 @needs_systemd
 def test_systemd_reads_the_units_and_finds_them_confined(tmp_path: Path) -> None:
     settings = Settings(home=Path("/var/lib/radir"), database_url="x", hl7_port=2575)
-    written = units(settings, roles=(), user="root", program="/bin/true")
+    written = units(settings, roles=(), user="root", program="/bin/true", sockets=True)
     for name, text in written.items():
         (tmp_path / name).write_text(text)
     paths = [str(tmp_path / name) for name in written]
@@ -83,3 +127,13 @@ def test_systemd_reads_the_units_and_finds_them_confined(tmp_path: Path) -> None
         done = subprocess.run([*command, path], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, "more exposed than 3.0 of 10: " + done.stdout[:2000]
         assert json.loads(done.stdout)
+
+
+def test_the_try_on_a_machine_of_its_own_asks_for_what_there_is() -> None:
+    """It takes ten minutes and root, so it is read here: by bash, and its units and settings by us."""
+    script = ROOT / "deploy" / "systemd" / "try"
+    assert subprocess.run(["bash", "-n", str(script)], timeout=60).returncode == 0
+    text = script.read_text()
+    assert f"roles=({' '.join(ROLES)})" in text
+    named = set(re.findall(r"^(?:plain=')?(\w+) = ", text, re.MULTILINE))
+    assert named and named <= vars(Settings()).keys()

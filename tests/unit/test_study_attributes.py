@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 import pytest
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 
 from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES, StudyAttribute
@@ -17,7 +18,9 @@ FROM_SERIES = {"modalities": "modality"}  # gathered from the series, under anot
 @pytest.mark.parametrize("attribute", STUDY_ATTRIBUTES, ids=lambda attribute: attribute.keyword)
 def test_an_answer_can_show_it(attribute: StudyAttribute) -> None:
     assert attribute.name in CatalogueStudy.__dataclass_fields__
-    assert len(attribute.tag) == 8 and len(attribute.vr) == 2
+    tag = int(attribute.tag, 16)
+    assert attribute.tag == f"{tag:08X}"
+    assert (attribute.keyword, attribute.vr) == (keyword_for_tag(tag), dictionary_VR(tag))
 
 
 @pytest.mark.parametrize("attribute", KEPT, ids=lambda attribute: attribute.keyword)

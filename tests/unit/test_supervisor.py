@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -273,6 +274,15 @@ def test_a_taken_port_is_named_with_its_flag() -> None:
         with pytest.raises(SettingError, match=f"web_port: 127.0.0.1:{port} .*--web-port"):
             up.check_free("web_port", "127.0.0.1", port)
     up.check_free("web_port", "127.0.0.1", port)
+
+
+def test_a_port_below_1024_is_for_systemd_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", denied)
+    with pytest.raises(SettingError, match=r"listener_port: .*:104 .*Permission denied.*install-service --sockets"):
+        up.check_free("listener_port", "0.0.0.0", 104)
 
 
 def test_nothing_is_read_of_a_supervisor_that_was_killed(supervisor: Supervisor) -> None:

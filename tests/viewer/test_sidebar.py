@@ -19,6 +19,7 @@ from radir_pacs.config import to_environment
 from radir_pacs.reports.markup import plain_text
 from radir_pacs.types import ImageKind
 from radir_pacs.web.sidebar import routes as sidebar
+from radir_pacs.web.sidebar.cases import excerpt_row
 from tests.viewer.conftest import FOCUSED, HOSTILE_NAME, HOSTILE_REPORT, Archive, picture_of, serious_issues
 
 PANEL_MS = 150  # from the server's last byte to the last case on the screen
@@ -271,7 +272,7 @@ def test_cases_stand_there_before_their_reports_have_been_read(
     page: Page, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer is shown as it comes: here the server takes its time over the first excerpt."""
-    release, real = threading.Event(), sidebar.excerpt_row
+    release, real = threading.Event(), excerpt_row
 
     def slow(*asked: Any) -> dict[str, Any] | None:
         assert release.wait(60)

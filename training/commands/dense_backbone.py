@@ -59,16 +59,16 @@ def check(args: argparse.Namespace) -> None:
         raise BadInput("a bundle that --start continues keeps what it reads: --backbone is for a new network")
     if args.augment == "on":
         raise BadInput(COMPUTED_ONCE)
-    if args.stages != "joint":
-        raise BadInput("a --backbone is not trained: --stages published has no encoder to begin with")
     if not args.backbone.is_file():
         raise BadInput(f"there is no file {args.backbone}")
     if args.slowest_s is not None and not 0 < args.slowest_s < 3600:
         raise BadInput("--slowest-s is a number of seconds above 0")
 
 
-def opened(args: argparse.Namespace) -> tuple[Program, dict[str, Any]]:
+def opened(args: argparse.Namespace, recipe: Recipe) -> tuple[Program, dict[str, Any]]:
     """The program, tried, and what the card says of it. Raises BadInput, BundleRefused, OSError."""
+    if recipe.stages != "joint":
+        raise BadInput("a --backbone is not trained: --stages published has no encoder to begin with")
     from radir_pacs.cli.models import preprocessing
     from radir_pacs.encode.import_program import ProgramRequest, import_program
     from radir_pacs.encode.onnx_regions import Features

@@ -47,7 +47,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--recipe",
         default="ours",
         metavar="NAME",
-        help="ours, unconditional, published, repaired, or an ablation of ours (docs/results)",
+        help="ours, unconditional, published, published-staged, repaired, or an ablation of ours (docs/results)",
     )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder the bundle is written to")
     add("--replace", action="store_true", help="overwrite a finished bundle")
@@ -77,7 +77,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--batch", type=int, metavar="N", help="images per step, over all processes (default: the recipe's)")
     add("--accumulate", type=int, default=1, metavar="N", help="process a batch in N parts: less memory, same losses")
     add("--learning-rate", type=float, metavar="R", help=f"default: the recipe's; {GENTLE:g} with --start")
-    add("--stages", choices=STAGES, default="joint", help="published: first the encoders, then the decoder and heads")
+    add(
+        "--stages",
+        choices=STAGES,
+        help="published: first the encoders, then the decoder and heads (default: the recipe's, joint for most)",
+    )
     add(
         "--full-precision",
         action="store_true",
@@ -201,7 +205,7 @@ def _request(args: argparse.Namespace, device: torch.device) -> TrainingRequest:
     out, program = args.out, None
     told: dict[str, Any] = {}
     if args.backbone is not None:
-        program, told = backbone.opened(args)
+        program, told = backbone.opened(args, recipe)
         config = backbone.reading(program, config, args)
     recipe = backbone.unvaried(recipe, config, args)
     return TrainingRequest(
@@ -233,13 +237,12 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         minutes=args.minutes,
         seed=args.seed,
         accumulate=args.accumulate,
-        stages=args.stages,
         half_precision=not args.full_precision,
         augment=args.data is not None if args.augment == "auto" else args.augment == "on",
     )
     if args.start is not None:
         recipe = replace(recipe, learning_rate=GENTLE, muon=False)  # Muon's weight decay would erode what it knows
-    given = {"epochs": args.epochs, "batch": args.batch, "learning_rate": args.learning_rate}
+    given = {name: getattr(args, name) for name in ("epochs", "batch", "learning_rate", "stages")}
     recipe = replace(recipe, **{name: value for name, value in given.items() if value is not None})
     stages(recipe)
     return recipe

@@ -25,7 +25,7 @@ from .found import Found, FoundStudy, plain
 from .phantom_truth import read_truth
 from .report_table import ReportTable, read_report_table
 
-_NO_DICOM = {".csv", ".gz", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".npy", ".npz", ".pdf", ".png"}
+_NO_DICOM = {".csv", ".gz", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".md", ".nii", ".npy", ".npz", ".pdf", ".png"}
 _NO_DICOM |= {".toml", ".txt", ".xml", ".yaml", ".zip"}
 CHUNK = 500  # headers that a process reads per task
 

@@ -1,13 +1,14 @@
 """A data set that ``radir dataset build`` wrote (the MIMIC-IR layout), joined with its images below a root.
 
-A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list), by that of a CT in NIfTI in
-whose place a folder of DICOM slices stands, or by the Study Instance UID of DICOM files anywhere below the root.
+A row names its image by a path (PNG, JPEG or DICOM, whatever its suffix in the list; NIfTI, or a folder of DICOM slices
+in its place, by .nii or .nii.gz), or by the Study Instance UID of DICOM files anywhere below the root.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from radir_pacs.errors import BadInput, DicomRefused
 from radir_pacs.pictures.image_table import Row, find_image
 from radir_pacs.types import ImageKind
 
+from .ct_rate import find_volume, read_metadata
 from .dicom_studies import DicomContent, dicom_studies, files_below
 from .found import Content, Found, FoundStudy, plain
+from .nifti import NiftiContent, Told, check_installed, is_nifti
 from .picture_table import PictureContent
 from .retrieval_set import RetrievalSet
 
 _PATIENT = re.compile(r"(?:^|/)(p\d{8}|(?:train|valid)_\d+)/")  # of MIMIC-CXR and CT-RATE
-_NIFTI = re.compile(r"\.nii(\.gz)?$")
 
 
 def is_retrieval_set(folder: Path) -> bool:
@@ -33,7 +35,8 @@ def is_retrieval_set(folder: Path) -> bool:
 def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *, processes: int = 1) -> Found:
     """The split's rows that have an image of ``kind`` below ``images``, with their captions.
 
-    An image whose patient is in neither its path nor its header counts as a separate patient.
+    An image whose patient is in neither its path nor its header counts as a separate patient. Raises BadInput where
+    nibabel is needed and missing.
     """
     captions = RetrievalSet(folder=folder, split=split).captions()
     if all(is_valid_uid(path) for path in captions):
@@ -42,9 +45,12 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
         return Found(studies=studies, left_out=found.left_out, looked_for="DICOM files of the studies it names")
     left_out: Counter[str] = Counter()
     studies = []
+    metadata: dict[str, Told] = {}
+    if any(map(is_nifti, captions)):
+        metadata = read_metadata(images)
     for path, caption in captions.items():
         try:
-            content, patient = _content(path, kind, images)
+            content, patient = _content(path, kind, images, metadata)
         except BadInput as error:
             left_out[plain(error)] += 1
             continue
@@ -57,13 +63,15 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
                 report=caption,
             )
         )
+    if any(isinstance(study.content, NiftiContent) for study in studies):
+        check_installed()
     return Found(studies=studies, left_out=left_out, looked_for=f"the images that its split {split!r} names")
 
 
-def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
+def _content(path: str, kind: ImageKind, images: Path, metadata: Mapping[str, Told]) -> tuple[Content, str]:
     """The image and its patient, "" where only the path has it. Raises BadInput."""
-    if slices := _slices(path, images):
-        return _dicom(slices)
+    if is_nifti(path):
+        return _volume(path, images, metadata)
     try:
         image = find_image(images, path)
     except BadInput:
@@ -75,6 +83,20 @@ def _content(path: str, kind: ImageKind, images: Path) -> tuple[Content, str]:
     return _dicom((image,))
 
 
+def _volume(path: str, images: Path, metadata: Mapping[str, Told]) -> tuple[Content, str]:
+    """Its slices in DICOM where they lie beside it, else the volume. Raises BadInput."""
+    refused: BadInput | None = None
+    if slices := _slices(path, images):
+        try:
+            return _dicom(slices)
+        except BadInput as error:  # a folder of something else, or damaged slices
+            refused = error
+    try:
+        return NiftiContent(file=find_volume(images, path), told=metadata.get(Path(path).name)), ""
+    except BadInput as missing:
+        raise (refused or missing) from None
+
+
 def _dicom(files: tuple[Path, ...]) -> tuple[Content, str]:
     try:
         return DicomContent(files=files), read_header(files[0]).patient_key
@@ -84,10 +106,13 @@ def _dicom(files: tuple[Path, ...]) -> tuple[Content, str]:
 
 def _slices(path: str, images: Path) -> tuple[Path, ...]:
     """The files in the folder train_1_a_1 for a volume train_1_a_1.nii.gz; none where there is no such folder."""
-    folder = images / _NIFTI.sub("", path)
-    if not _NIFTI.search(path) or not folder.resolve().is_relative_to(images.resolve()) or not folder.is_dir():
-        return ()
-    return tuple(files_below(folder))
+    folder = images / path.removesuffix(".gz").removesuffix(".nii")
+    try:
+        if folder.resolve().is_relative_to(images.resolve()) and folder.is_dir():
+            return tuple(files_below(folder))
+    except (OSError, ValueError):  # a name that no folder can have
+        pass
+    return ()
 
 
 def _row(image: Path) -> Row:

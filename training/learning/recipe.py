@@ -87,6 +87,7 @@ RECIPES: dict[str, Recipe] = {
         OURS, losses={"report": 1.0, "image_triplet": 1.0, "triplet": 1.0}, report_every=1, contrast_ramp=0.0
     ),
 }
+RECIPES["published-staged"] = replace(RECIPES["published"], stages="published")  # in its own two stages
 # ours with one part removed or added, for the ablation table
 ABLATIONS: dict[str, Recipe] = {
     "ours-without-conditioning": replace(
@@ -124,4 +125,4 @@ def stages(recipe: Recipe) -> tuple[Recipe, ...]:
     return replace(recipe, losses=first, conditional=False), replace(recipe, losses=then)
 
 
-PLAIN_HEAD = ("unconditional", "published", "repaired")
+PLAIN_HEAD = ("unconditional", "published", "published-staged", "repaired")
