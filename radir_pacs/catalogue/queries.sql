@@ -1173,6 +1173,10 @@ SELECT key FROM (
 WHERE NOT EXISTS (SELECT FROM job WHERE job.kind = 'report' AND job.key = old.key AND job.state = 'FAILED')
 ORDER BY id LIMIT %(limit)s;
 
+-- name: report_waits
+-- Whether a report is being mined, or will be.
+SELECT EXISTS (SELECT FROM job WHERE kind = 'report' AND state IN ('PENDING', 'RUNNING')) AS waits;
+
 -- == Versions of reports, and those that wait ==
 
 -- name: add_version
