@@ -57,6 +57,9 @@ class Figures(CataloguePart):
     def schema(self) -> SchemaVersions:
         """What the database has and this program knows."""
         with self._database.transaction() as connection:
+            made = run(connection, "schema_is_made").fetchone()
+            if made is None or not made["is_made"]:
+                return SchemaVersions(there=0, needed=0, known=newest_schema())
             row = run(connection, "schema_version").fetchone()
         assert row is not None
         return SchemaVersions(there=row["version"], needed=row["needed"], known=newest_schema())

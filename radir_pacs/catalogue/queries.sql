@@ -1858,6 +1858,10 @@ FROM (
 SELECT g.model_id, g.region, greatest(extract(epoch FROM now() - g.published_at), 0)::float8 AS age_s
 FROM generation AS g JOIN kept_model AS m USING (model_id) WHERE g.state = 'PUBLISHED' ORDER BY 1, 2;
 
+-- name: schema_is_made
+-- Whether anybody has ever made our tables.
+SELECT to_regclass('schema_version') IS NOT NULL AS is_made;
+
 -- name: schema_version
 -- The newest migration that was applied, and the newest that a program must know; 0: none was. Answered by an older
 -- database too, which has no such column.

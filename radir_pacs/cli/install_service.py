@@ -25,6 +25,7 @@ TARGET = "radir.target"
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 _ALL = "all"
+_FIRST_FREE_PORT = 1024
 _TASKS = 4096  # threads and processes of one unit
 _PROGRAMS_GRACE_S = 20  # beyond drain_s, until systemd ends what is left
 _NEED_DEVICES = frozenset({Role.WORKER.value, Role.RELAY.value, _ALL})  # a GPU: to encode, and to train
@@ -154,6 +155,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         config_file=args.config or "",
         sockets=args.sockets,
     )
+    roots = [port for _, _, port in addresses(settings, ALL) if port < _FIRST_FREE_PORT]
+    if roots and not args.sockets:
+        print(f"warning: port {min(roots)} is root's: let systemd open it by --sockets", file=sys.stderr)
     if args.print:
         for name, text in found.items():
             print(f"# {name}\n{text}")
@@ -163,21 +167,25 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         durable.replace(folder / name, text.encode())
         out.print(f"written: {folder / name}", markup=False)
     for path in _left_over(folder, found):
-        path.unlink()
-        out.print(f"removed: {path}; end it by systemctl disable --now {path.name}", markup=False)
+        if path.suffix == ".socket" and f"{path.stem}.service" in found:
+            path.unlink()
+            out.print(f"removed: {path}", markup=False)
+        else:
+            out.print(f"no longer started with {TARGET}: {path}", markup=False)
     out.print(f"the user {args.user} must own {settings.home}:", markup=False)
     out.print(f"  useradd --system --home-dir {settings.home} --shell /usr/sbin/nologin {args.user}", markup=False)
     out.print(f"  install -d -o {args.user} -g {args.user} -m 0700 {settings.home}", markup=False)
-    out.print(f"then: systemctl daemon-reload && systemctl enable --now {TARGET}", markup=False)
+    out.print(
+        f"then: systemctl stop 'radir-*'; systemctl daemon-reload && systemctl enable --now {TARGET}", markup=False
+    )
     return 0
 
 
 def _left_over(folder: Path, found: Mapping[str, str]) -> list[Path]:
-    """Sockets that an earlier call made: a service that opens its own ports would find them taken."""
-    made = f"{_SOCKET.splitlines()[0]}\n".encode()
-    return [
-        path for path in sorted(folder.glob("radir-*.socket")) if path.name not in found and made in path.read_bytes()
-    ]
+    """Units that an earlier call made. The socket of a service that opens its own ports would take them from it."""
+    made = tuple(text.splitlines()[0].partition(";")[0].encode() for text in (_UNIT, _SOCKET))
+    paths = [path for kind in ("service", "socket") for path in sorted(folder.glob(f"radir-*.{kind}"))]
+    return [path for path in paths if path.name not in found and path.read_bytes().startswith(made)]
 
 
 def units(

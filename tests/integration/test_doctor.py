@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from psycopg.conninfo import make_conninfo
 
 from radir_pacs.backup.sealing import make_key
 from radir_pacs.callers import Role
@@ -55,6 +56,26 @@ def certificate(path: Path, days: int) -> str:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return str(path)
+
+
+def test_a_database_before_the_first_start_is_in_order(settings: Settings, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    told = {one.code: one for one in services.database(settings)}
+    assert told["SCHEMA"].level is Level.OK and "the first start makes" in told["SCHEMA"].what
+
+
+def test_a_user_without_rights_in_the_database_is_told_so(settings: Settings, catalogue: Catalogue) -> None:
+    assert settings.database_url
+    user = f"guest_{free_port()}"
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {user} LOGIN".encode())
+        try:
+            guest = replace(settings, database_url=make_conninfo(settings.database_url, user=user))
+            told = {one.code: one for one in services.database(guest)}
+            assert told["DATABASE"].level is Level.ERROR and "its user may not do that" in told["DATABASE"].what
+        finally:
+            connection.execute(f"DROP ROLE {user}".encode())
 
 
 def test_an_installation_that_is_well_has_no_error(

@@ -19,6 +19,7 @@ from radir_pacs.errors import BadInput
 from tests.services import ROOT
 
 ROLES = ["listener", "web", "relay", "indexer", "transfer", "worker"]
+SOCKETS = {"radir-listener.socket", "radir-web.socket"}
 HARDENED = {
     "NoNewPrivileges": "true",
     "ProtectSystem": "strict",
@@ -82,18 +83,27 @@ def test_systemd_opens_the_ports_of_those_who_listen() -> None:
         units(replace(settings, web_host="localhost"), roles=(), user="radir", program="/bin/true", sockets=True)
 
 
-def test_sockets_of_an_earlier_call_go_and_those_of_others_stay(
+def test_sockets_of_an_earlier_call_go_and_what_others_made_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A service that opens its ports by itself would find them taken."""
-    others = tmp_path / "radir-web-proxy.socket"
+    others = tmp_path / "radir-all.socket"
     others.write_text("[Socket]\nListenStream=80\n")
-    words = ["install-service", "--home", "/srv/radir", "--folder", str(tmp_path), "--program", "/usr/bin/radir"]
-    assert main([*words, "--sockets"]) == 0
-    assert len(list(tmp_path.glob("*.socket"))) > 1
-    assert main(words) == 0
-    assert list(tmp_path.glob("*.socket")) == [others]
-    assert "systemctl disable --now radir-" in capsys.readouterr().out
+    words = ["install-service", "--folder", str(tmp_path), "--program", "/usr/bin/radir", "--database-url"]
+    assert main([*words, "postgresql://db/radir", "--sockets"]) == 0
+    assert {path.name for path in tmp_path.glob("*.socket")} == {"radir-all.socket", *SOCKETS}
+    assert main([*words, "postgresql://db/radir", "--", "web"]) == 0
+    assert {path.name for path in tmp_path.glob("*.socket")} == {"radir-all.socket", *SOCKETS - {"radir-web.socket"}}
+    said = capsys.readouterr().out
+    assert f"removed: {tmp_path / 'radir-web.socket'}\n" in said
+    assert f"no longer started with radir.target: {tmp_path / 'radir-worker.service'}\n" in said
+    assert str(others) not in said
+
+
+def test_a_port_of_root_wants_a_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["install-service", "--print", "--listener-port", "104"]
+    assert main(words) == 0 and "port 104 is root's" in capsys.readouterr().err
+    assert main([*words, "--sockets"]) == 0 and not capsys.readouterr().err
 
 
 def test_with_the_embedded_database_there_is_one_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

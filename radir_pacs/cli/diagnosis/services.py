@@ -103,6 +103,8 @@ def schema(versions: SchemaVersions) -> CheckResult:
         return error("SCHEMA", what, "update the program on this machine")
     if versions.there > versions.known:
         return warning("SCHEMA", f"{what} and works with it", "finish the upgrade: update the program on this machine")
+    if not versions.there:
+        return ok("SCHEMA", "the database is empty: the first start makes its tables")
     if versions.there < versions.known:
         return warning("SCHEMA", what, "the next start brings the database up to date")
     return ok("SCHEMA", f"version {versions.known}")
