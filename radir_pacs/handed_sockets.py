@@ -1,4 +1,4 @@
-"""Listening sockets that systemd has opened for us (sd_listen_fds(3)), found by their ports, since settings name those.
+"""Listening sockets that systemd has opened for us (sd_listen_fds(3)), found by the addresses that settings name.
 
 The first process of a unit gets them and hands them on to its processes that listen. So a port below 1024 needs no
 capability, and whoever calls while nobody serves waits in the socket's queue.
@@ -7,16 +7,21 @@ capability, and whoever calls while nobody serves waits in the socket's queue.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
+from collections.abc import Iterable
 
 _FIRST = 3  # SD_LISTEN_FDS_START
 _MOST = 64
 _MOST_TURNED_AWAY = 1024  # newcomers must not keep it busy
 
 
-def descriptors() -> dict[int, int]:
-    """The descriptor of each by its port: those given to this process, or to the one that started it."""
+Address = tuple[str, int]  # host and port
+
+
+def descriptors() -> dict[Address, int]:
+    """The descriptor of each by its address: those given to this process, or to the one that started it."""
     if os.environ.get("LISTEN_PID") not in (str(os.getpid()), str(os.getppid())):
         return {}
     count = os.environ.get("LISTEN_FDS", "")
@@ -25,14 +30,31 @@ def descriptors() -> dict[int, int]:
     for descriptor in given:
         with contextlib.suppress(OSError), _opened(descriptor) as one:  # else it is no socket, or was not handed on
             if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM:
-                found[int(one.getsockname()[1])] = descriptor
+                found[_address(*one.getsockname()[:2])] = descriptor
     return found
 
 
-def at(port: int) -> socket.socket | None:
-    """The socket that listens at this port; None when none was handed over: bind one."""
-    descriptor = descriptors().get(port)
+def at(host: str, port: int) -> socket.socket | None:
+    """The socket that listens at this address; None when none was handed over: bind one."""
+    descriptor = descriptors().get(_address(host, port))
     return None if descriptor is None else _opened(descriptor)
+
+
+def has(host: str, port: int) -> bool:
+    """Whether this address was handed over."""
+    return _address(host, port) in descriptors()
+
+
+def without(named: Iterable[Address]) -> set[Address]:
+    """Where we would listen though no setting says so. A port open to all needs more than one on loopback."""
+    return set(descriptors()) - {_address(host, port) for host, port in named}
+
+
+def _address(host: str, port: int) -> Address:
+    """One spelling of each address; a name is none that systemd opens."""
+    with contextlib.suppress(ValueError):
+        host = str(ipaddress.ip_address(host))
+    return host, port
 
 
 def turn_away() -> None:

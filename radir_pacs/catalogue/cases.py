@@ -31,11 +31,10 @@ class Cases(CataloguePart):
         """Every case of a model: some hundred bytes each while they are read."""
         with self._database.transaction() as connection:
             snapshot = run(connection, "snapshot_xmin").fetchone()
-            read = [
-                np.frombuffer(row["cases"], _PACKED).astype(_RECORD)
-                for row in ranges(connection, "cases_in_range", {}, model_id=model_id, since="0", width=_RANGE)
-                if row["cases"] is not None
-            ]
+            with ranges(connection, "cases_in_range", {}, model_id=model_id, since="0", width=_RANGE) as packed:
+                read = [
+                    np.frombuffer(row["cases"], _PACKED).astype(_RECORD) for row in packed if row["cases"] is not None
+                ]
         assert snapshot is not None
         rows = np.concatenate([np.empty(0, _RECORD), *read])
         return CaseChanges(rows=rows, gone=np.empty(0, np.int64), xid=snapshot["xmin"])

@@ -124,10 +124,12 @@ class Encodings(CataloguePart):
     def labels_until(self, model_id: str, region: str, until: str) -> I64:
         """Ids of the encodings with a region that were committed before a snapshot's ``xid``, ascending."""
         place = {"region": region, "until": until}
-        with self._database.transaction() as connection:
-            rows = ranges(
+        with (
+            self._database.transaction() as connection,
+            ranges(
                 connection, "labels_in_range", place, model_id=model_id, since=EVERYTHING, width=_RANGE_OF_IDS
-            )
+            ) as rows,
+        ):
             found = np.frombuffer(b"".join(row["ids"] or b"" for row in rows), ">i8")
         return np.sort(found.astype(np.int64))
 
@@ -171,9 +173,11 @@ def _packed(connection: Connection, place: dict[str, str], since: str, gone: I64
     """The vectors of a partition; they stand in memory once, and once more only to be sorted."""
     ids, vectors = bytearray(), bytearray()
     values = {"region": place["region"], "size": dim * 4}
-    for row in ranges(connection, "vectors_in_range", values, model_id=place["model_id"], since=since, width=_RANGE):
-        ids += row["ids"] or b""
-        vectors += row["vectors"] or b""
+    model_id = place["model_id"]
+    with ranges(connection, "vectors_in_range", values, model_id=model_id, since=since, width=_RANGE) as rows:
+        for row in rows:
+            ids += row["ids"] or b""
+            vectors += row["vectors"] or b""
     labels = np.frombuffer(ids, ">i8").astype(np.int64)
     found = np.frombuffer(vectors, "<f4").reshape(len(labels), dim)
     if np.any(labels[1:] <= labels[:-1]):

@@ -158,14 +158,26 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         for name, text in found.items():
             print(f"# {name}\n{text}")
         return 0
+    folder = Path(args.folder)
     for name, text in found.items():
-        durable.replace(Path(args.folder) / name, text.encode())
-        out.print(f"written: {Path(args.folder) / name}", markup=False)
+        durable.replace(folder / name, text.encode())
+        out.print(f"written: {folder / name}", markup=False)
+    for path in _left_over(folder, found):
+        path.unlink()
+        out.print(f"removed: {path}; end it by systemctl disable --now {path.name}", markup=False)
     out.print(f"the user {args.user} must own {settings.home}:", markup=False)
     out.print(f"  useradd --system --home-dir {settings.home} --shell /usr/sbin/nologin {args.user}", markup=False)
     out.print(f"  install -d -o {args.user} -g {args.user} -m 0700 {settings.home}", markup=False)
     out.print(f"then: systemctl daemon-reload && systemctl enable --now {TARGET}", markup=False)
     return 0
+
+
+def _left_over(folder: Path, found: Mapping[str, str]) -> list[Path]:
+    """Sockets that an earlier call made: a service that opens its own ports would find them taken."""
+    made = f"{_SOCKET.splitlines()[0]}\n".encode()
+    return [
+        path for path in sorted(folder.glob("radir-*.socket")) if path.name not in found and made in path.read_bytes()
+    ]
 
 
 def units(

@@ -90,12 +90,15 @@ def running(settings: Settings, roles: Collection[Role] = ALL, suffix: str = "")
     name = set_name(roles, suffix)
     with contextlib.ExitStack() as watched, only_one(settings, name):
         end_orphans(settings, name)
-        handed = handed_sockets.descriptors()
-        for setting, host, port in addresses(settings, roles):
-            if handed.pop(port, None) is None:
+        listening = addresses(settings, roles)
+        if strange := handed_sockets.without((host, port) for _, host, port in listening):
+            open_for_us = "{}:{}".format(*min(strange))
+            raise SettingError(
+                f"{open_for_us} is open for us, and no setting names it: radir install-service --sockets"
+            )
+        for setting, host, port in listening:
+            if not handed_sockets.has(host, port):
                 check_free(setting, host, port)
-        if handed:
-            raise SettingError(f"port {min(handed)} is open for us, and no setting names it: radir install-service")
         check_broker(settings.broker_url)
         check_store(settings)
         check_files(settings, roles)  # a process that starts with a wrong file would end again and again

@@ -55,7 +55,7 @@ class MllpServer:
         make_room(settings.hl7_max_connections)
         self._tls = _tls(settings)
         try:
-            handed = handed_sockets.at(settings.hl7_port)
+            handed = handed_sockets.at(settings.hl7_host, settings.hl7_port)
             if handed is None:
                 self._server = await asyncio.start_server(
                     self._serve, settings.hl7_host, settings.hl7_port, backlog=BACKLOG, limit=_READ_BYTES

@@ -67,7 +67,7 @@ class Server(ThreadedAssociationServer):
         assert self.socket is not None
         if not self.is_plain:
             return
-        handed = handed_sockets.at(int(self.server_address[1]))
+        handed = handed_sockets.at(str(self.server_address[0]), int(self.server_address[1]))
         if handed is not None:
             self.socket.close()
             self.socket, self.server_address = handed, handed.getsockname()
@@ -218,8 +218,8 @@ def make_server(settings: Settings, catalogue: Catalogue, blobs: BlobStore) -> S
 
 def _check_free(settings: Settings) -> None:
     """With SO_REUSEPORT a second installation would silently share the port; a plain bind detects the first one."""
-    shared = settings.listener_process_count > 1 or settings.listener_port in handed_sockets.descriptors()
-    if shared or not settings.listener_plain:
+    handed = handed_sockets.has(settings.listener_host, settings.listener_port)
+    if handed or settings.listener_process_count > 1 or not settings.listener_plain:
         return
     with socket.socket(socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -237,7 +237,7 @@ def _tls_door(settings: Settings) -> TlsDoor:
         key=settings.listener_tls_key,
         authorities=settings.listener_tls_client_ca,
     )
-    handed = handed_sockets.at(settings.listener_tls_port)
+    handed = handed_sockets.at(settings.listener_host, settings.listener_tls_port)
     if handed is not None:
         return TlsDoor(files, handed)
     family = socket.AF_INET6 if ":" in settings.listener_host else socket.AF_INET

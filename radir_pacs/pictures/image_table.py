@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -200,12 +201,13 @@ def find_image(folder: Path, name: str) -> Path:
     if not name:
         raise BadInput("no image is named")
     wanted = folder / name
-    if not wanted.resolve().is_relative_to(folder.resolve()):
-        raise BadInput("the image lies outside the folder")
     bare = wanted.with_suffix("") if wanted.suffix.lower() in {".jpg", ".jpeg", ".png"} else wanted
-    for path in (wanted, *(Path(f"{bare}{ending}") for ending in (".jpg", ".jpeg", ".png", ".JPG", ".PNG"))):
-        if path.is_file():
-            return path
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have: too long, or with a NUL in it
+        if not wanted.resolve().is_relative_to(folder.resolve()):
+            raise BadInput("the image lies outside the folder")
+        for path in (wanted, *(Path(f"{bare}{ending}") for ending in (".jpg", ".jpeg", ".png", ".JPG", ".PNG"))):
+            if path.is_file():
+                return path
     raise BadInput(f"image {name[:80]!r} not found")
 
 

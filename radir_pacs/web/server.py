@@ -323,7 +323,7 @@ def make_server(app: Flask, settings: Settings) -> _Server:
     dispatcher = task.ThreadedTaskDispatcher()
     dispatcher.set_thread_count(adjustments.threads)
     try:
-        shared = handed_sockets.at(settings.web_port)
+        shared = handed_sockets.at(settings.web_host, settings.web_port)
         if shared is None and settings.web_process_count > 1:
             shared = _shared_socket(adjustments.listen[0])
         made = _Server(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import psycopg
 import pytest
+from psycopg.pq import PipelineStatus
 
-from radir_pacs.catalogue import Catalogue, encodings
+from radir_pacs.catalogue import Catalogue, cases, encodings
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Filters
@@ -79,6 +80,30 @@ def test_any_number_of_ids_is_read_at_a_time(catalogue: Catalogue, width: int, m
     changes = catalogue.encodings.changes(MODEL, REGIONS[0])
     assert changes.ids.tolist() == [ids[study] for study in left]
     np.testing.assert_array_equal(changes.vectors, np.stack([encoding(study, study).vectors[0] for study in left]))
+
+
+def test_a_reader_that_fails_leaves_a_connection_whose_transactions_hold(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read by a pipeline, which must end before anybody else takes the connection, though the error is held."""
+    register(catalogue)
+    encoded(catalogue, 1)
+    encoded(catalogue, 2)
+    monkeypatch.setattr(cases, "_RANGE", 1)
+    monkeypatch.setattr(cases, "_PACKED", np.dtype("V7777"))
+    database = catalogue.cases._database
+    try:
+        catalogue.cases.all(MODEL)
+    except ValueError:  # the frames of the reader are alive in here
+        for _ in range(8):
+            with pytest.raises(ZeroDivisionError), database.transaction() as connection:
+                assert connection.info.pipeline_status == PipelineStatus.OFF
+                connection.execute("INSERT INTO refusal (reason) VALUES ('taken back')")
+                raise ZeroDivisionError from None
+        with database.transaction() as connection:
+            assert connection.execute("SELECT FROM refusal WHERE reason = 'taken back'").fetchall() == []
+    else:
+        pytest.fail("the packed rows were read all the same")
 
 
 def test_a_region_is_read_alone(catalogue: Catalogue) -> None:

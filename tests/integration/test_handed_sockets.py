@@ -109,16 +109,39 @@ def test_who_calls_before_a_start_waits_and_every_port_is_served(
     assert "cannot be" not in said, said
 
 
-def test_a_port_that_no_setting_names_ends_the_start_and_turns_away_who_waits(
-    settings: Settings, catalogue: Catalogue
+@pytest.mark.parametrize("changed", ["port", "host"])
+def test_an_address_that_no_setting_names_ends_the_start_and_turns_away_who_waits(
+    settings: Settings, catalogue: Catalogue, changed: str
 ) -> None:
-    """As after a change of the port: systemd would start it again for the first that waits, without end."""
+    """As after a change of either: systemd would start it again for the first that waits, without end; and a service
+    that was narrowed to loopback, which needs no token there, would go on being open to all."""
     port = free_port()
-    with opened(port) as sockets, calling(port) as waits, served(settings, sockets, "listener") as process:
+    if changed == "host":
+        settings = replace(settings, listener_port=port)
+    host = "127.0.0.1" if changed == "port" else "0.0.0.0"
+    with (
+        socket.create_server((host, port)) as held,
+        calling(port) as waits,
+        served(settings, [held], "listener") as process,
+    ):
         assert process.wait(60) == 78
         with pytest.raises(ConnectionResetError):
             waits.recv(100)
-    assert f"port {port} is open for us" in (settings.home / "serve.log").read_text()
+    assert f"{host}:{port} is open for us" in (settings.home / "serve.log").read_text()
+
+
+def test_one_port_at_two_addresses_is_two_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as one, socket.create_server(("127.0.0.2", port)) as other:
+        first = fcntl.fcntl(one, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
+        os.dup2(other.fileno(), first + 1)
+        monkeypatch.setattr(handed_sockets, "_FIRST", first)
+        monkeypatch.setenv("LISTEN_FDS", "2")
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        assert handed_sockets.without([("127.0.0.1", port)]) == {("127.0.0.2", port)}
+        assert handed_sockets.has("127.0.0.1", port) and not handed_sockets.has("127.0.0.1", port + 1)
+        for copy in (first, first + 1):
+            os.close(copy)
 
 
 def test_what_was_handed_to_another_process_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +153,7 @@ def test_what_was_handed_to_another_process_is_not_ours(monkeypatch: pytest.Monk
         for whose in (os.getpid(), os.getppid(), 1 << 22):
             monkeypatch.setenv("LISTEN_PID", str(whose))
             found[whose] = handed_sockets.descriptors()
-        ours = {port: listening.fileno()}
+        ours = {("127.0.0.1", port): listening.fileno()}
         assert found == {os.getpid(): ours, os.getppid(): ours, 1 << 22: {}}
 
 
@@ -141,6 +164,6 @@ def test_what_is_no_socket_that_listens_by_tcp_is_left_alone(monkeypatch: pytest
     with (tmp_path / "file").open("wb") as file, ours, theirs:
         for one in (file, ours):
             monkeypatch.setattr(handed_sockets, "_FIRST", one.fileno())
-            assert handed_sockets.descriptors() == {} and handed_sockets.at(0) is None
+            assert handed_sockets.descriptors() == {} and handed_sockets.at("127.0.0.1", 0) is None
         monkeypatch.setenv("LISTEN_FDS", "many")
         assert handed_sockets.descriptors() == {}

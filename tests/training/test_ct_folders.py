@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
 from radir_training.data.dicom_studies import DicomContent
-from radir_training.data.retrieval_images import retrieval_studies
+from radir_training.data.nifti import NiftiContent
+from radir_training.data.retrieval_images import _content, retrieval_studies
 from radir_training.datasets.build import build
 from radir_training.datasets.sources import ct_rate
 from tests.dicom_material import ct_slices
@@ -30,3 +34,19 @@ def test_slices_stand_for_a_volume(tmp_path: Path) -> None:
         assert isinstance(study.content, DicomContent) and len(study.content.files) == 4
         assert "Consolidation" in study.report
     assert sum(sum(one.left_out.values()) for one in found) == 1, "the third has no folder"
+
+
+@pytest.mark.parametrize("name", ["a\0b_1.nii.gz", f"{'x' * 300}_1.nii.gz", "a\0b.png", f"{'x' * 300}.png"])
+def test_a_name_that_no_file_can_have_leaves_out_one_image(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not found"):
+        _content(name, ImageKind.CT, tmp_path, {})
+
+
+def test_a_folder_of_something_else_does_not_hide_the_volume(tmp_path: Path) -> None:
+    (tmp_path / "train_1_a_1").mkdir()
+    (tmp_path / "train_1_a_1" / "mask").write_text("no slice")
+    with pytest.raises(BadInput, match="DICOM"):
+        _content("train_1_a_1.nii.gz", ImageKind.CT, tmp_path, {})
+    (tmp_path / "train_1_a_1.nii.gz").write_bytes(b"")
+    content, _ = _content("train_1_a_1.nii.gz", ImageKind.CT, tmp_path, {})
+    assert isinstance(content, NiftiContent)

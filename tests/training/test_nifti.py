@@ -373,6 +373,8 @@ HOSTILE: list[tuple[bytes, str]] = [
     (raw(setting(sform_code=0, qform_code=0)), "does not say how the volume lies"),
     (raw(setting(sform_code=0, quatern_b=3.0)), "no valid affine"),
     (raw(setting(scl_slope=1e38, scl_inter=0)), "not numbers"),
+    (raw(setting(scl_slope=1, scl_inter=np.nan)), "no valid affine or scaling"),
+    (raw(setting(scl_slope=1, scl_inter=np.inf)), "no valid affine or scaling"),
     (raw(setting(), np.full(1920, np.nan, "<f4").tobytes()), "not numbers"),
     (raw(setting(), np.full(1920, 40, "<f4").tobytes()), "not Hounsfield units"),
 ]

@@ -82,6 +82,20 @@ def test_systemd_opens_the_ports_of_those_who_listen() -> None:
         units(replace(settings, web_host="localhost"), roles=(), user="radir", program="/bin/true", sockets=True)
 
 
+def test_sockets_of_an_earlier_call_go_and_those_of_others_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A service that opens its ports by itself would find them taken."""
+    others = tmp_path / "radir-web-proxy.socket"
+    others.write_text("[Socket]\nListenStream=80\n")
+    words = ["install-service", "--home", "/srv/radir", "--folder", str(tmp_path), "--program", "/usr/bin/radir"]
+    assert main([*words, "--sockets"]) == 0
+    assert len(list(tmp_path.glob("*.socket"))) > 1
+    assert main(words) == 0
+    assert list(tmp_path.glob("*.socket")) == [others]
+    assert "systemctl disable --now radir-" in capsys.readouterr().out
+
+
 def test_with_the_embedded_database_there_is_one_unit(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["install-service", "--home", str(tmp_path), "--program", "/bin/true", "--print"]) == 0
     said = capsys.readouterr().out

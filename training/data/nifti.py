@@ -177,12 +177,12 @@ def _header_error() -> type[Exception]:
 
 def _geometry(header: Header, told: Told | None) -> tuple[F64, F64, float, float]:
     """LPS mm per step along (i, j, k) as columns, LPS mm of the first voxel, slope and intercept to HU."""
-    slope, intercept = header.get_slope_inter()
-    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     try:
+        slope, intercept = header.get_slope_inter()
         affine: F64 = np.asarray(header.get_best_affine(), np.float64)
     except (ValueError, _header_error()) as error:
-        raise BadInput("the NIfTI header has no valid affine") from error
+        raise BadInput("the NIfTI header has no valid affine or scaling") from error
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
     pixdim: F64 = np.asarray(header["pixdim"][1:4], np.float64)
     coded = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     if not coded or (told is not None and np.array_equal(pixdim, np.ones(3))):

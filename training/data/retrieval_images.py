@@ -71,9 +71,7 @@ def retrieval_studies(folder: Path, kind: ImageKind, images: Path, split: str, *
 def _content(path: str, kind: ImageKind, images: Path, metadata: Mapping[str, Told]) -> tuple[Content, str]:
     """The image and its patient, "" where only the path has it. Raises BadInput."""
     if is_nifti(path):
-        if slices := _slices(path, images):
-            return _dicom(slices)
-        return NiftiContent(file=find_volume(images, path), told=metadata.get(Path(path).name)), ""
+        return _volume(path, images, metadata)
     try:
         image = find_image(images, path)
     except BadInput:
@@ -83,6 +81,20 @@ def _content(path: str, kind: ImageKind, images: Path, metadata: Mapping[str, To
             raise BadInput("a picture is not a CT")
         return PictureContent(rows=(_row(image),)), ""
     return _dicom((image,))
+
+
+def _volume(path: str, images: Path, metadata: Mapping[str, Told]) -> tuple[Content, str]:
+    """Its slices in DICOM where they lie beside it, else the volume. Raises BadInput."""
+    refused: BadInput | None = None
+    if slices := _slices(path, images):
+        try:
+            return _dicom(slices)
+        except BadInput as error:  # a folder of something else, or damaged slices
+            refused = error
+    try:
+        return NiftiContent(file=find_volume(images, path), told=metadata.get(Path(path).name)), ""
+    except BadInput as missing:
+        raise (refused or missing) from None
 
 
 def _dicom(files: tuple[Path, ...]) -> tuple[Content, str]:
@@ -95,9 +107,12 @@ def _dicom(files: tuple[Path, ...]) -> tuple[Content, str]:
 def _slices(path: str, images: Path) -> tuple[Path, ...]:
     """The files in the folder train_1_a_1 for a volume train_1_a_1.nii.gz; none where there is no such folder."""
     folder = images / path.removesuffix(".gz").removesuffix(".nii")
-    if not folder.resolve().is_relative_to(images.resolve()) or not folder.is_dir():
-        return ()
-    return tuple(files_below(folder))
+    try:
+        if folder.resolve().is_relative_to(images.resolve()) and folder.is_dir():
+            return tuple(files_below(folder))
+    except (OSError, ValueError):  # a name that no folder can have
+        pass
+    return ()
 
 
 def _row(image: Path) -> Row:
