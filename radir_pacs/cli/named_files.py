@@ -156,7 +156,7 @@ FILES = (
     NamedFile(
         setting="sources_file",
         check=check_authorities,
-        roles=frozenset({Role.WEB, Role.WORKER}),
+        roles=frozenset({Role.WEB, Role.TRANSFER, Role.WORKER}),
         else_="nothing is pulled from that PACS until then",
     ),
     NamedFile(setting="retention_file", check=retention_of, roles=ALL),

@@ -47,8 +47,9 @@ class S3Address:
     def of(cls, url: str, settings: Settings) -> Self:
         """Raises SettingError for what is not of the form s3://bucket or s3://bucket/prefix."""
         bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
-        if not url.startswith(SCHEME) or not bucket or ".." in prefix or "@" in bucket:
-            shown = "it" if "@" in url else repr(url)  # a key may stand before the @
+        has_key = "@" in bucket or (":" in bucket and "@" in url)  # a secret with a / ends in the prefix
+        if not url.startswith(SCHEME) or not bucket or ".." in prefix or has_key:
+            shown = "it" if "@" in url else repr(url)
             raise SettingError(f"{shown} is not of the form s3://bucket or s3://bucket/prefix")
         return cls(
             url=url,

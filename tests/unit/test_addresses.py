@@ -37,6 +37,7 @@ def test_a_password_that_breaks_it_is_refused(rest: str) -> None:
         ("traces_url", "grpc://u:secret@host"),
         ("blob_store", "https://u:secret@host/bucket"),
         ("blob_store", "s3://u:secret@bucket/x"),
+        ("blob_store", "s3://u:12/secret@bucket/x"),
     ],
 )
 def test_settings_with_a_password_are_refused_without_it(setting: str, url: str, tmp_path: Path) -> None:
