@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SURVEY_S = 5.0  # between two looks at the size of the tails
 PRUNE_S = 600.0
+WITHHELD_S = 3600.0  # no transaction that did not see a decision to withhold is under way for longer
 PASS_EVERY_S = 3600.0  # of the rules of retention through the archive
 ERRANDS_S = 5.0
 CLEAR_S = 60.0  # between two looks at what outside engines need no more; PRUNE_S after one that did not answer
@@ -47,6 +48,7 @@ KEEP_SILENT_S = 86_400.0
 KEEP_REFUSALS_S = 90 * 86_400.0
 MOST_REFUSALS = 100_000
 _REPORTS = 16  # reports to mine with a message under way
+_OLD_REPORTS = 1_000  # of an earlier version of mining, queued at a time
 KEEP_ANSWERS_S = 30 * DAY_S  # to HL7 messages, for a sender that repeats one
 _WITNESS_S = 3600.0
 _SEALS = 10  # of the audit trail, in one round
@@ -75,6 +77,7 @@ class Relay:
         self._clock_s, self._now_s = clock_s, now_s
         self._surveyed_s = self._pruned_s = self._swept_s = self._clears_s = self._witnessed_s = float("-inf")
         self._part = 0
+        self._mines_on = False
         self._room = Room(catalogue, blobs, settings)
         self._retention = retention_of(settings)
         self._tails = Tails(catalogue)
@@ -108,6 +111,7 @@ class Relay:
             self._catalogue.report_versions.join_wanted,
             self._catalogue.studies.mark_indexed,
             self._catalogue.reencoding.feed,
+            self._upkeep.clear_away,
             *self._due(),
             self._ring_pending,
             self._seal_audit,
@@ -126,10 +130,11 @@ class Relay:
         if now_s - self._surveyed_s >= SURVEY_S:
             self._surveyed_s = now_s
             yield self._catalogue.report_versions.look_again
-            yield self._catalogue.withheld.look_again
+            yield partial(self._catalogue.withheld.look_again, within_s=WITHHELD_S)
             yield self._catalogue.emergencies.end_due
             yield self._ask_for_merges
             yield self._upkeep.look
+            yield self._mine_on
         if now_s - self._pruned_s >= PRUNE_S:
             self._pruned_s = now_s
             yield from self._pruning()
@@ -204,6 +209,7 @@ class Relay:
     def _pruning(self) -> Iterator[Callable[[], object]]:
         catalogue = self._catalogue
         yield self._encode_forgotten
+        yield catalogue.withheld.look_again
         yield self._mine_again
         yield partial(catalogue.jobs.prune, KEEP_DONE_S)
         yield partial(catalogue.generations.prune, gone_keep_s=KEEP_GONE_S, generation_keep_s=KEEP_DONE_S)
@@ -224,8 +230,15 @@ class Relay:
             log.error("a stable study had no job", extra={"study_uid": study_uid})
 
     def _mine_again(self) -> None:
-        if old := self._catalogue.reports.mine_again(PARSER):
+        old = self._catalogue.reports.mine_again(PARSER, _OLD_REPORTS)
+        self._mines_on = old == _OLD_REPORTS
+        if old:
             log.info("reports of an earlier version are mined again", extra={"reports": old})
+
+    def _mine_on(self) -> None:
+        """The next ones when those are done: an archive has a million reports."""
+        if self._mines_on and not self._catalogue.reports.waits():
+            self._mine_again()
 
     def _forget_reports(self) -> None:
         if given_up := self._catalogue.report_versions.prune(self._settings.report_wait_days * DAY_S):

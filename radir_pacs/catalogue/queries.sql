@@ -613,26 +613,32 @@ SELECT model_id, kind, dim, manifest, state, bundle_sha256, kept_until, coverage
 WHERE kind = %(kind)s AND state = 'SERVING';
 
 -- name: models_to_prune
--- Models whose time for a rollback is over, with something left of them.
+-- Models whose time for a rollback is over, with something left of them. In an index's order: the planner would read
+-- the whole table to find that there is nothing.
 SELECT model_id, kind FROM model AS m WHERE state = 'RETIRED' AND kept_until <= now() AND (bundle_sha256 IS NOT NULL
-    OR EXISTS (SELECT FROM encoding AS e WHERE e.model_id = m.model_id)
+    OR (SELECT e.id FROM encoding AS e WHERE e.model_id = m.model_id ORDER BY e.xid LIMIT 1) IS NOT NULL
     OR EXISTS (SELECT FROM partition AS p WHERE p.model_id = m.model_id)
-    OR EXISTS (SELECT FROM image_tokens AS t WHERE t.encoder = unused_encoder(m)));
+    OR (SELECT t.study_uid FROM image_tokens AS t WHERE t.encoder = unused_encoder(m) ORDER BY t.study_uid LIMIT 1)
+        IS NOT NULL);
 
 -- name: model_may_go
 -- Whether a model's time for a rollback is still over.
 SELECT FROM model WHERE model_id = %(model_id)s AND state = 'RETIRED' AND kept_until <= now();
 
 -- name: prune_encodings
--- Some encodings of a model that has no bundle any more and is not kept.
-DELETE FROM encoding WHERE id IN (SELECT e.id FROM encoding AS e JOIN model AS m USING (model_id)
-    WHERE m.model_id = %(model_id)s AND m.state = 'RETIRED' AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
+-- Some encodings of a model that has no bundle any more and is not kept. In an index's order: each call would otherwise
+-- read all that other models have, and all that the calls before it deleted.
+DELETE FROM encoding WHERE id = ANY(ARRAY(
+    SELECT e.id FROM encoding AS e WHERE e.model_id = (SELECT m.model_id FROM model AS m
+        WHERE m.model_id = %(model_id)s AND m.state = 'RETIRED' AND m.bundle_sha256 IS NULL)
+    ORDER BY e.xid LIMIT %(limit)s));
 
 -- name: prune_tokens
--- Some image tokens that no model answers from any more.
+-- Some image tokens that no model answers from any more, as prune_encodings.
 DELETE FROM image_tokens WHERE (encoder, study_uid) IN (
-    SELECT t.encoder, t.study_uid FROM image_tokens AS t JOIN model AS m ON t.encoder = unused_encoder(m)
-    WHERE m.model_id = %(model_id)s AND m.bundle_sha256 IS NULL LIMIT %(limit)s);
+    SELECT t.encoder, t.study_uid FROM image_tokens AS t WHERE t.encoder = (
+        SELECT unused_encoder(m) FROM model AS m WHERE m.model_id = %(model_id)s AND m.bundle_sha256 IS NULL)
+    ORDER BY t.study_uid LIMIT %(limit)s);
 
 -- name: prune_model_generations
 -- The builds of a model that is not kept; what an outside engine has of it is cleared later (`to_clear`).
@@ -1166,6 +1172,10 @@ SELECT key FROM (
     FROM report AS r WHERE r.parser LIKE 'en%%' AND r.parser <> %(parser)s) AS old
 WHERE NOT EXISTS (SELECT FROM job WHERE job.kind = 'report' AND job.key = old.key AND job.state = 'FAILED')
 ORDER BY id LIMIT %(limit)s;
+
+-- name: report_waits
+-- Whether a report is being mined, or will be.
+SELECT EXISTS (SELECT FROM job WHERE kind = 'report' AND state IN ('PENDING', 'RUNNING')) AS waits;
 
 -- == Versions of reports, and those that wait ==
 
@@ -2201,10 +2211,22 @@ DELETE FROM withheld_patient WHERE patient_key = ANY(%(patient_keys)s::text[]) R
 
 -- name: withhold_late
 -- Studies of patients with these keys, or of any who is withheld, that were being received meanwhile: the trigger on
--- either side did not see the other.
+-- either side did not see the other. within_s: of who is withheld, those whose decision is younger. A look-up per key,
+-- and all degrees by one join: for an array of ten thousand keys the index would try each with every study it finds.
 UPDATE study AS s SET withheld = degree_of_patient(s.patient_keys) FROM (
     SELECT study_uid FROM study
-    WHERE patient_keys && coalesce(%(patient_keys)s::text[], ARRAY(SELECT patient_key FROM withheld_patient))
+    WHERE study_uid = ANY(ARRAY(
+        SELECT o.study_uid FROM (
+            SELECT unnest(%(patient_keys)s::text[]) AS key
+            UNION ALL
+            SELECT patient_key FROM withheld_patient WHERE %(patient_keys)s::text[] IS NULL
+                AND (%(within_s)s::float8 IS NULL OR abs(extract(epoch FROM now() - at)) < %(within_s)s::float8)
+        ) AS asked CROSS JOIN LATERAL (
+            SELECT s.study_uid, s.patient_keys, s.withheld FROM study AS s
+            WHERE s.patient_keys @> ARRAY[asked.key] OFFSET 0
+        ) AS o CROSS JOIN LATERAL unnest(o.patient_keys) AS k (key)
+        LEFT JOIN LATERAL (SELECT p.degree FROM withheld_patient AS p WHERE p.patient_key = k.key OFFSET 0) AS w ON TRUE
+        GROUP BY o.study_uid, o.withheld HAVING o.withheld <> coalesce(max(w.degree), 0)))
         AND withheld <> degree_of_patient(patient_keys)
     ORDER BY study_uid FOR UPDATE
 ) AS late WHERE late.study_uid = s.study_uid;
@@ -2672,17 +2694,21 @@ ORDER BY md5(s.study_uid) LIMIT %(limit)s;
 
 -- name: vectors_of_training
 -- The same of the studies on which a model was trained here, by the snapshot of its run, as far as they came before a
--- time; for one that was not, of the first studies that it encoded.
+-- time; for one that was not, of the first studies that it encoded. The studies first: the vectors of all would be put
+-- in order with them.
 WITH trained AS (
     SELECT t.study_uid FROM retraining_study AS t WHERE NOT t.held_out
         AND t.run_id = (SELECT max(r.id) FROM retraining_run AS r WHERE r.challenger = %(model_id)s)
+), chosen AS MATERIALIZED (
+    SELECT e.id, s.study_uid, s.received_at FROM study AS s JOIN encoding AS e USING (study_uid)
+    WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions) AND s.received_at < %(until)s
+        AND (NOT EXISTS (SELECT FROM trained) OR s.study_uid IN (SELECT trained.study_uid FROM trained))
+    ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE s.received_at END, md5(s.study_uid) LIMIT %(limit)s
 )
-SELECT s.study_uid, e.scanner, EXISTS (SELECT FROM trained) AS trained,
+SELECT c.study_uid, e.scanner, EXISTS (SELECT FROM trained) AS trained,
     substring(e.vectors FROM (array_position(e.regions, %(region)s) - 1) * m.dim * 4 + 1 FOR m.dim * 4) AS vector
-FROM study AS s JOIN encoding AS e USING (study_uid) JOIN model AS m USING (model_id)
-WHERE e.model_id = %(model_id)s AND %(region)s = ANY(e.regions) AND s.received_at < %(until)s
-    AND (NOT EXISTS (SELECT FROM trained) OR s.study_uid IN (SELECT trained.study_uid FROM trained))
-ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE s.received_at END, md5(s.study_uid) LIMIT %(limit)s;
+FROM chosen AS c JOIN encoding AS e USING (id) JOIN model AS m USING (model_id)
+ORDER BY CASE WHEN EXISTS (SELECT FROM trained) THEN NULL ELSE c.received_at END, md5(c.study_uid);
 
 -- == What an administrator looks at ==
 

@@ -15,6 +15,7 @@ from radir_pacs.types import ImageKind, ModelState, Urgency
 MOST_QUEUED = 256  # of a model
 _LOOK = 20_000  # encodings looked at a time
 _PRUNED = 2_000  # encodings cleared away in a transaction
+_PRUNINGS = 4  # such transactions in one call: the relay has other work, and a model may have a million encodings
 
 
 class Reencoding(CataloguePart):
@@ -72,16 +73,16 @@ class Reencoding(CataloguePart):
         with self._database.transaction() as connection:
             return tuple((row["model_id"], ImageKind(row["kind"])) for row in run(connection, "models_to_prune"))
 
-    def prune(self, model_id: str, kind: ImageKind) -> None:
-        """Clear away what the catalogue holds of such a model, and say so in the history. May be killed anywhere.
+    def prune(self, model_id: str, kind: ImageKind) -> bool:
+        """Clear away some of what the catalogue holds of such a model, and say so in the history; False: there is more.
 
-        Its bundle is forgotten first, so nobody brings it forward meanwhile. One that was brought forward since
-        ``to_prune`` is left alone.
+        May be killed anywhere. Its bundle is forgotten first, so nobody brings it forward meanwhile. One that was
+        brought forward since ``to_prune`` is left alone.
         """
         with self._database.transaction() as connection:
             run(connection, "lock_models")
             if run(connection, "model_may_go", model_id=model_id).fetchone() is None:
-                return
+                return True
             if run(connection, "model_has_bundle", model_id=model_id, sha256=None).rowcount:
                 values = {"model_id": model_id, "kind": kind, "change": "PRUNED", "replaces": None, "evidence": ""}
                 said = {
@@ -91,11 +92,14 @@ class Reencoding(CataloguePart):
                 run(connection, "add_model_event", values | said, coverage=None)
             run(connection, "prune_model_generations", model_id=model_id)
             run(connection, "prune_partitions", model_id=model_id)
-        for what in ("prune_encodings", "prune_tokens"):
-            more = True
-            while more:
-                with self._database.transaction() as connection:
-                    more = run(connection, what, model_id=model_id, limit=_PRUNED).rowcount > 0
+        left = ["prune_encodings", "prune_tokens"]
+        for _ in range(_PRUNINGS):
+            with self._database.transaction() as connection:
+                if run(connection, left[0], model_id=model_id, limit=_PRUNED).rowcount < _PRUNED:
+                    del left[0]
+            if not left:
+                return True
+        return False
 
 
 def encode_under_others(connection: Connection, study_uid: str, kinds: list[str], max_attempts: int) -> None:

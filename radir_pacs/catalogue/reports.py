@@ -113,6 +113,12 @@ class Reports(CataloguePart):
                 enqueue(connection, JobKind.REPORT, row["key"], self._settings.job_max_attempts)
         return len(rows)
 
+    def waits(self) -> bool:
+        """Whether a report is being mined, or will be."""
+        with self._database.transaction() as connection:
+            row = run(connection, "report_waits").fetchone()
+        return row is not None and bool(row["waits"])
+
     def get(self, report_id: int) -> ReportRow:
         """One report. Raises NotFound."""
         with self._database.transaction() as connection:

@@ -34,13 +34,17 @@ class WithheldPatients(CataloguePart):
             note(connection, AuditEvent.SHOWN_AGAIN, by, patient_keys=keys)
         self._look_again(keys)
 
-    def look_again(self) -> int:
-        """Withhold studies whose first instance was being committed when their patient was; returns how many."""
-        return self._look_again(None)
+    def look_again(self, within_s: float | None = None) -> int:
+        """Withhold studies whose first instance was being committed when their patient was; returns how many.
 
-    def _look_again(self, keys: list[str] | None) -> int:
+        ``within_s``: of patients who were withheld so lately; None: of all, who may be many.
+        """
+        return self._look_again(None, within_s)
+
+    def _look_again(self, keys: list[str] | None, within_s: float | None = None) -> int:
         with self._database.transaction() as connection:
-            return run(connection, "withhold_late", patient_keys=keys).rowcount
+            connection.execute("SET LOCAL jit = off")  # it would take longer than the statement
+            return run(connection, "withhold_late", patient_keys=keys, within_s=within_s).rowcount
 
     def all(self) -> tuple[WithheldPatient, ...]:
         """Every withheld patient, the newest decision first."""

@@ -13,7 +13,7 @@ from radir_pacs.models.bundles import remove_bundle
 from radir_pacs.models.promotions import file_promotions
 from radir_pacs.models.registry import Registry
 from radir_pacs.models.retraining_work import clear_old_work
-from radir_pacs.types import ModelState
+from radir_pacs.types import ImageKind, ModelState
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Upkeep:
         self._registry = Registry(catalogue, settings)
         self._refused_s: dict[str, float] = {}
         self._counted_s: dict[str, float] = {}
+        self._leaving: list[tuple[str, ImageKind]] = []
 
     def look(self) -> None:
         """Every few seconds: what answers says how much it covers, and what may answer does, where that is set."""
@@ -73,8 +74,18 @@ class Upkeep:
                 self._catalogue.reencoding.again(model.model_id)
         self._catalogue.shadow_answers.prune(KEEP_ANSWERS_S)
         clear_old_work(self._catalogue, self._settings.home, self._settings.retraining_keep_days)
-        for model_id, kind in self._catalogue.reencoding.to_prune():
-            self._catalogue.reencoding.prune(model_id, kind)
-            remove_bundle(self._settings.home, model_id)
-            remove_model(self._settings.home, model_id)
-            log.info("a retired model was cleared away", extra={"model": model_id})
+        self._leaving = list(self._catalogue.reencoding.to_prune())
+        self.clear_away()
+
+    def clear_away(self) -> None:
+        """Every round, some of what `tidy` found to clear away, so that a round stays short."""
+        while self._leaving:
+            model_id, kind = self._leaving[0]
+            if not self._catalogue.reencoding.prune(model_id, kind):
+                return
+            del self._leaving[0]
+            model = self._catalogue.models.get(model_id)
+            if model is None or model.bundle_sha256 is None:  # else it was brought forward meanwhile
+                remove_bundle(self._settings.home, model_id)
+                remove_model(self._settings.home, model_id)
+                log.info("a retired model was cleared away", extra={"model": model_id})

@@ -48,12 +48,21 @@ class Tails:
     def _count(self, model_id: str, partitions: list[ServedPartition], until: str) -> None:
         since = self._until.get(model_id)
         added, gone = self._generations.tails(model_id, since, until) if since not in (None, until) else ({}, 0)
+        anew: dict[str, list[str]] = defaultdict(list)  # regions by generation's snapshot
         for partition in partitions:
-            key = model_id, partition.region
-            tail = self._counted.get(key)
+            tail = self._counted.get((model_id, partition.region))
             if tail is None or since is None or tail.as_of != partition.as_of:
-                n_tail, n_gone = self._generations.tail(model_id, partition.region, partition.as_of, until)
-                self._counted[key] = Tail(as_of=partition.as_of, n_tail=n_tail, n_gone=n_gone)
+                anew[partition.as_of].append(partition.region)
             else:
                 tail.n_tail += added.get(partition.region, 0)
                 tail.n_gone += gone
+        for as_of, regions in anew.items():
+            for region, (n_tail, n_gone) in self._tails(model_id, as_of, regions, until).items():
+                self._counted[model_id, region] = Tail(as_of=as_of, n_tail=n_tail, n_gone=n_gone)
+
+    def _tails(self, model_id: str, as_of: str, regions: list[str], until: str) -> dict[str, tuple[int, int]]:
+        """Those without a build, as all are after a restore, in one count: each would read every encoding there is."""
+        if len(regions) == 1:
+            return {regions[0]: self._generations.tail(model_id, regions[0], as_of, until)}
+        counts, gone = self._generations.tails(model_id, as_of, until)
+        return {region: (counts.get(region, 0), gone) for region in regions}

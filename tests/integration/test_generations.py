@@ -113,6 +113,28 @@ def test_a_survey_reads_only_what_is_new(catalogue: Catalogue, monkeypatch: pyte
     assert read[1:].count("tail") == 1
 
 
+def test_partitions_without_a_build_are_counted_at_once(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all are after a restore: each count reads every encoding of the archive."""
+    register(catalogue)
+    for study in (1, 2):
+        encoded(catalogue, study)
+    asked: list[str] = []
+    tails, tail = catalogue.generations.tails, catalogue.generations.tail
+
+    def noted(name: str, way: Callable[..., object]) -> Callable[..., object]:
+        def ask(*arguments: object) -> object:
+            asked.append(name)
+            return way(*arguments)
+
+        return ask
+
+    monkeypatch.setattr(catalogue.generations, "tails", noted("tails", tails))
+    monkeypatch.setattr(catalogue.generations, "tail", noted("tail", tail))
+    found = counts(Tails(catalogue))
+    assert asked == ["tails"] and len(found) > 1
+    assert set(found.values()) == {(0, 2, 0)}
+
+
 def test_a_deletion_is_kept_until_every_generation_took_it_in(catalogue: Catalogue, database_url: str) -> None:
     register(catalogue)
     gone = encoded(catalogue, 1)

@@ -335,6 +335,48 @@ def test_a_round_reads_as_much_of_the_archive_as_it_queues(catalogue: Catalogue)
     assert total >= 3000, "all of it, in the end"
 
 
+def test_a_large_model_is_cleared_away_bit_by_bit(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round of the relay takes a few thousand encodings; each reads what it deletes, not what others have."""
+    archive(catalogue, 0)
+    known(catalogue, NEXT)
+    with psycopg.connect(catalogue.conninfo, autocommit=True) as connection:
+        connection.execute("INSERT INTO study (study_uid) SELECT '2.25.' || n FROM generate_series(1, 3000) n")
+        for model_id, most in ((MODEL, 3000), (NEXT, 300)):
+            connection.execute(
+                "INSERT INTO encoding (study_uid, series_uid, sop_uid, model_id, revision, regions, vectors)"
+                " SELECT '2.25.' || n, '1', '1.1', %s, 1, '{chest}', '' FROM generate_series(1, %s) n",
+                [model_id, most],
+            )
+        connection.execute("VACUUM ANALYZE encoding")
+    catalogue.models.retire(NEXT, by="test", reason="no better")
+    monkeypatch.setattr("radir_pacs.catalogue.reencoding._PRUNED", 50)
+    monkeypatch.setattr("radir_pacs.catalogue.reencoding._PRUNINGS", 2)
+    assert not catalogue.reencoding.prune(NEXT, CXR)
+    assert catalogue.models.coverage(NEXT).encoded == 200
+    assert reads(catalogue, "models_to_prune")[0] == 1 and reads(catalogue, "models_to_prune")[1] <= 300
+    rows, read = reads(catalogue, "prune_encodings", model_id=NEXT, limit=50)
+    assert rows == 50 and read <= 250, "those to delete, and at most those that were deleted"
+    while not catalogue.reencoding.prune(NEXT, CXR):
+        assert catalogue.models.coverage(NEXT).encoded < 200
+    assert catalogue.models.coverage(NEXT).encoded == 0 and catalogue.models.coverage(MODEL).encoded == 3000
+    assert reads(catalogue, "models_to_prune")[0] == 0
+    assert reads(catalogue, "models_to_prune")[1] <= 300, "none of what another model has"
+
+
+def reads(catalogue: Catalogue, query: str, **values: object) -> tuple[int, int]:
+    """(rows of a statement, encodings that it read)."""
+    counted = (
+        b"SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)::integer AS n"
+        b" FROM pg_stat_xact_user_tables WHERE relname = 'encoding'"
+    )
+    with catalogue.reencoding._database.transaction() as connection:
+        before = connection.execute(counted).fetchone()  # also what transactions before this one have read
+        rows = run(connection, query, values).rowcount
+        after = connection.execute(counted).fetchone()
+    assert before is not None and after is not None
+    return rows, after["n"] - before["n"]
+
+
 def test_tokens_go_with_the_last_model_that_answers_from_them(catalogue: Catalogue) -> None:
     archive(catalogue, 2)
     for model_id in ("head-1", "head-2"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ import psycopg.types.json
 import pytest
 
 from radir_pacs.catalogue import Catalogue, QualityRow
+from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.cli import main
 from radir_pacs.cli.quality import _report_vectors
 from radir_pacs.config import Settings, to_environment
@@ -195,6 +196,25 @@ def test_the_command_measures_and_shows_by_week(
     assert (said.__dict__["model"], said.__dict__["code"]) == (MODEL, "OWN_REPORT_FELL")
     assert main(["quality"]) == 0
     assert MODEL in capsys.readouterr().out
+
+
+def test_no_vector_of_the_archive_is_put_in_order(archive: Catalogue) -> None:
+    """Two thousand of a million are compared: their rows are chosen without the vectors of the others."""
+    values = {"model_id": MODEL, "region": REGIONS[0], "until": datetime.now(UTC) + timedelta(days=1), "limit": 5}
+    query = b"EXPLAIN (VERBOSE, FORMAT JSON) " + QUERIES["vectors_of_training"]
+    with archive.quality._database.transaction() as connection:
+        row = connection.execute(query, values).fetchone()
+    assert row is not None
+    limits = [node for node in nodes(row["QUERY PLAN"][0]["Plan"]) if node["Node Type"] == "Limit"]
+    sorts = [node for limit in limits for node in nodes(limit) if node["Node Type"] == "Sort"]
+    assert sorts and not any("vectors" in column for node in sorts for column in node["Output"])
+    assert len(archive.quality.training(MODEL, REGIONS[0], datetime.now(UTC) + timedelta(days=1), 5).vectors) == 5
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
 
 
 def test_the_text_encoder_is_that_of_the_model_that_serves(

@@ -16,10 +16,12 @@ from radir_pacs.errors import SettingError, StorageFailed
 from radir_pacs.index import partition_folder
 from radir_pacs.index.writer import GRACE_S
 from radir_pacs.models import Upkeep
+from radir_pacs.reports import PARSER
 from radir_pacs.storage.blobs import YOUNG_S, BlobStore
 from radir_pacs.types import JobKind, StudyState
 from radir_workers.app import INDEX_QUEUE, QUEUE, TRANSFER_QUEUE, make_app
 from radir_workers.index_partition import FORGET_S, IndexPartition
+from radir_workers.mine_report import MineReport
 from radir_workers.relay import KEEP_DONE_S, PRUNE_S, SURVEY_S, SWEEP_S, Relay
 from tests.catalogue_material import MODEL, add, claimed, encoded, encoding, header, register
 
@@ -317,6 +319,56 @@ def test_the_index_of_a_model_that_is_cleared_away_goes_with_it(
     catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
     Upkeep(catalogue, settings).tidy()
     assert not (settings.home / "index" / MODEL).exists()
+
+
+def test_old_reports_are_mined_again_without_a_pause_between_their_batches(
+    catalogue: Catalogue, relay: Relay, rung: list[int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand every ten minutes were a week for a million reports."""
+    monkeypatch.setattr("radir_workers.relay._OLD_REPORTS", 1)
+    reports = []
+    for study in (1, 2):
+        add(catalogue, header(study))
+        text = f"Pneumothorax on day {study}."
+        reports.append(catalogue.reports.add(f"2.25.{study}", body=text, source="csv", findings=[], parser="en-0"))
+
+    def announced() -> list[int]:
+        jobs = [catalogue.jobs.get(job_id) for job_id in rung]
+        return [job.id for job in jobs if job is not None and job.kind is JobKind.REPORT]
+
+    for report_id in reports:
+        relay.round()
+        [job_id] = announced()
+        job = catalogue.jobs.claim(job_id, "test")
+        assert job is not None
+        clock.now_s += SURVEY_S
+        relay.round()
+        assert announced() == [job_id], "the next ones when these are done"
+        MineReport(catalogue)(job)
+        assert catalogue.reports.get(report_id).parser == PARSER
+        rung.clear()
+        clock.now_s += SURVEY_S
+    relay.round()
+    assert announced() == []
+
+
+def test_a_round_clears_away_some_of_a_model_and_the_next_one_goes_on(
+    catalogue: Catalogue, settings: Settings, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of a million encodings held up all else that the relay does for minutes."""
+    monkeypatch.setattr("radir_pacs.catalogue.reencoding._PRUNED", 1)
+    monkeypatch.setattr("radir_pacs.catalogue.reencoding._PRUNINGS", 1)
+    register(catalogue)
+    for study in (1, 2):
+        encoded(catalogue, study)
+    register(catalogue, "cxr-next-1")
+    catalogue.models.retire(MODEL, by="test", reason="nobody goes back to it")
+    left: list[int] = []
+    while not left or catalogue.reencoding.to_prune():
+        relay.round()
+        left.append(catalogue.models.coverage(MODEL).encoded)
+        assert len(left) < 9
+    assert left[0] == 1 and left[-1] == 0
 
 
 def test_refusals_do_not_grow_without_bound(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.qido import QidoLevel, QidoQuery
 from radir_pacs.cli import main
 from radir_pacs.index import Allowed
@@ -217,3 +218,36 @@ def test_withheld_patients_are_not_trained_on(catalogue: Catalogue) -> None:
     catalogue.withheld.add("\\1", Withheld.FROM_RESEARCH, by=TESTER)
     assert [study.study_uid for study in catalogue.reports.reported_studies()] == ["2.25.2"]
     assert [study.study_uid for study in catalogue.retraining.studies(MODEL)] == ["2.25.2"]
+
+
+def test_looking_again_reads_only_what_lately_withheld_patients_have(catalogue: Catalogue) -> None:
+    """Every few seconds, whatever a hospital's list of objections holds: with ten thousand it took ten seconds."""
+    for number in range(1, 9):
+        key = f"A\\{number}"
+        add(catalogue, header(number, patient_key=key, patient_id=key[2:], patient_keys=(key,)))
+        catalogue.withheld.add(key, Withheld.FROM_RESEARCH, by=TESTER)
+    with catalogue.withheld._database.transaction() as connection:
+        connection.execute("SET LOCAL track_functions = 'all'")
+        connection.execute("SET LOCAL enable_seqscan = off")  # as the planner chooses with more studies than these
+        connection.execute(
+            "UPDATE withheld_patient SET at = now() - interval '2 hours' WHERE patient_key <> %s", ["A\\1"]
+        )
+        connection.execute("UPDATE study SET withheld = 0 WHERE study_uid IN ('2.25.1', '2.25.2')")
+
+        def read(within_s: float | None) -> tuple[int, int, int]:
+            """(studies withheld, rows of studies read, calls of the function that reads a patient's decision)."""
+            counted = b"""SELECT coalesce((SELECT calls FROM pg_stat_xact_user_functions
+                    WHERE funcname = 'degree_of_patient'), 0) AS calls,
+                (SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'study') AS read"""
+            before = connection.execute(counted).fetchone()
+            late = run(connection, "withhold_late", patient_keys=None, within_s=within_s).rowcount
+            after = connection.execute(counted).fetchone()
+            assert before is not None and after is not None
+            return late, after["read"] - before["read"], after["calls"] - before["calls"]
+
+        late, studies, calls = read(3600.0)
+        assert late == 1 and studies < 8 and 0 < calls <= 4, "of the one patient alone"
+        assert read(3600.0)[0] == 0
+        late, _, calls = read(None)
+        assert late == 1 and 0 < calls <= 4, "of late studies alone"
+        assert read(None)[::2] == (0, 0)

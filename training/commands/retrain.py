@@ -17,7 +17,7 @@ from rich.table import Table
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue, RetrainingRun
 from radir_pacs.cli.caller import caller
-from radir_pacs.cli.output import counted, errors, out, print_json, progress, say_progress
+from radir_pacs.cli.output import bars, counted, errors, out, print_json, progress, say_progress
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput
@@ -113,7 +113,9 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
     champion = champion_of(catalogue, kind)
     bundle = bundle_of(catalogue, settings, champion)
     if args.dry_run:
-        found = surveyed(catalogue, settings, plan, bundle, pseudonym_key(settings.home))
+        with bars() as start_bar:
+            say_read = start_bar("studies with reports", 0)
+            found = surveyed(catalogue, settings, plan, bundle, pseudonym_key(settings.home), say_read)
         told = {"champion": champion, "plan": plan.as_json(), "plan_sha256": plan.sha256, **found.as_json()}
         if args.json:
             print_json(told)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from radir_pacs.catalogue import Catalogue
+from collections.abc import Callable, Iterable, Iterator
+
+from radir_pacs.catalogue import Catalogue, StudyToTrain
 from radir_pacs.config import Settings
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.tokens import encoder_id
@@ -14,16 +16,30 @@ from .snapshot import counted, of_kind, taken
 PAGE = 5_000
 
 
-def surveyed(catalogue: Catalogue, settings: Settings, plan: Plan, champion: Bundle, key: bytes) -> Preflight:
-    """Changes nothing."""
+def surveyed(
+    catalogue: Catalogue,
+    settings: Settings,
+    plan: Plan,
+    champion: Bundle,
+    key: bytes,
+    say_read: Callable[[int], None] = lambda studies: None,
+) -> Preflight:
+    """Changes nothing. ``say_read`` is told now and then how many studies were read."""
     window = plan.data.since, plan.data.until
-    studies = of_kind(catalogue.retraining.studies(champion.model_id, *window), champion.kind)
+    studies = of_kind(_told(catalogue.retraining.studies(champion.model_id, *window), say_read), champion.kind)
     found = taken(studies, key, catalogue.retraining.once_held_out())
     missing = 0
     if plan.depth == "head":
         uids = [row.study_uid for row in found.rows]
         missing = len(uids) - len(with_tokens(catalogue, champion, uids))
     return preflight(plan, champion, counted(found.rows, found.patients), missing, settings.home)
+
+
+def _told(studies: Iterable[StudyToTrain], say_read: Callable[[int], None]) -> Iterator[StudyToTrain]:
+    for number, study in enumerate(studies, 1):
+        yield study
+        if number % PAGE == 0:
+            say_read(number)
 
 
 def with_tokens(catalogue: Catalogue, bundle: Bundle, study_uids: list[str]) -> set[str]:
