@@ -68,20 +68,43 @@ def memory_folder() -> Path | None:
     return folder if has_room else None
 
 
+class Maintenance:
+    """A connection that makes and drops databases: to connect costs Postgres a third of what they do.
+
+    One that a test has lost is made anew, so that no later test fails for it.
+    """
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection = psycopg.connect(conninfo, autocommit=True)
+
+    def execute(self, statement: str) -> None:
+        try:
+            self._connection.execute(statement.encode())
+        except psycopg.OperationalError:
+            if not self._connection.closed:
+                raise
+            self._connection = psycopg.connect(self._conninfo, autocommit=True)
+            self._connection.execute(statement.encode())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 @pytest.fixture(scope="session")
-def maintenance(postgres: str) -> Iterator[psycopg.Connection]:
-    """A connection that makes and drops databases: to connect costs Postgres a third of what they do."""
-    with psycopg.connect(postgres, autocommit=True) as connection:
-        yield connection
+def maintenance(postgres: str) -> Iterator[Maintenance]:
+    connection = Maintenance(postgres)
+    yield connection
+    connection.close()
 
 
 @pytest.fixture
-def database_url(postgres: str, maintenance: psycopg.Connection) -> Iterator[str]:
+def database_url(postgres: str, maintenance: Maintenance) -> Iterator[str]:
     """Connection string of an empty, migrated database for this test."""
     name = f"radir_test_{next(_numbers)}"
-    maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy".encode())
+    maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} STRATEGY file_copy")
     yield make_conninfo(postgres, dbname=name)
-    maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

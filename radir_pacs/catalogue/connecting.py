@@ -49,10 +49,14 @@ def gave_up(error: psycopg.Error) -> str:
     return f"the database gave up: {_WHY.get(error.sqlstate, f'SQLSTATE {error.sqlstate}')}"
 
 
-def check_parts(given: Mapping[str, Any]) -> None:
-    """Raise SettingError where a password with / or @ was read as host, port or name, all of which are shown."""
+def check_parts(url: str, given: Mapping[str, Any]) -> None:
+    """Raise SettingError where a password with / or @ was read as host, port or name, all of which are shown.
+
+    given: what libpq reads in ``url``, which may be a connection string of keywords as well.
+    """
     host, port, name = (str(given.get(part) or "") for part in ("host", "port", "dbname"))
-    if "@" in host or not re.fullmatch(r"[0-9,]*", port) or ("@" in name and not given.get("user")):
+    is_url = url.startswith(("postgresql://", "postgres://"))
+    if (is_url and ("@" in host or "@" in name)) or "://" in name or not re.fullmatch(r"[0-9,]*", port):
         raise SettingError("database_url: in a URL, @ and / of a password are written %40 and %2F")
 
 

@@ -44,7 +44,7 @@ def conninfo_of(settings: Settings) -> str:
         return embedded.start(settings.home)
     try:
         given = conninfo_to_dict(settings.database_url)  # finds faults before anybody connects
-        check_parts(given)
+        check_parts(settings.database_url, given)
         limits = {name: value for name, value in _OURS.items() if name not in given}
         options = _options(**_THE_SERVERS) + f" {given.get('options') or ''}"
         return make_conninfo(

@@ -9,15 +9,18 @@ this one knows: ``-- works from: 48``. Programs of that release then run, and st
 
 from __future__ import annotations
 
+import logging
 import re
 from importlib.resources import files
 
 import psycopg
 
-from radir_pacs.catalogue.connecting import connected
+from radir_pacs.catalogue.connecting import connected, gave_up
 from radir_pacs.catalogue.names import folded
 from radir_pacs.catalogue.queries import QUERIES
 from radir_pacs.errors import StorageFailed
+
+log = logging.getLogger(__name__)
 
 _LOCK = 0x5241444952  # "RADIR": one migrating process at a time
 _DECLARE = "UPDATE schema_version SET works_from = %s WHERE version = %s"
@@ -64,14 +67,24 @@ def migrate(conninfo: str) -> int:
             )
         for version, sql in known.items():
             if version not in applied:
-                with connection.transaction():
-                    connection.execute(sql.encode())
-                    if version == _FOLDED_NAMES:
-                        _fold_names(connection)
-                    connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
-                    if declared := WORKS_FROM.match(sql):
-                        connection.execute(_DECLARE, [int(declared[1]), version])
+                _apply(connection, version, sql)
     return newest
+
+
+def _apply(connection: psycopg.Connection[tuple[object, ...]], version: int, sql: str) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(sql.encode())
+            if version == _FOLDED_NAMES:
+                _fold_names(connection)
+            connection.execute("INSERT INTO schema_version (version) VALUES (%s)", [version])
+            if declared := WORKS_FROM.match(sql):
+                connection.execute(_DECLARE, [int(declared[1]), version])
+    except psycopg.Error as error:
+        # Of class 42 the text names tables and columns. Of others it may quote a row: it stays out of the log.
+        said = error.diag.message_primary if (error.sqlstate or "").startswith("42") else None
+        log.exception("a migration failed", extra={"version": version, "sqlstate": error.sqlstate, "said": said})
+        raise StorageFailed(f"migration {version} failed: {gave_up(error)}{f' ({said})' if said else ''}") from error
 
 
 def _fold_names(connection: psycopg.Connection[tuple[object, ...]]) -> None:

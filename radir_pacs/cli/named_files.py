@@ -16,29 +16,38 @@ from radir_pacs.cli.roles import ALL, Role
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.intake.retention import retention_of
-from radir_pacs.intake.sources import load_sources
+from radir_pacs.intake.sources import check_authorities, load_sources
 from radir_pacs.table_files import text_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedFile:
-    """A setting that names one. ``check`` is called where it has a value, and raises SettingError.
+    """A setting that names one. ``check`` is called where it has a value and ``is_used``, and raises SettingError.
 
-    ``roles`` do not run without it. What only commands use is not listed: it must not keep an archive from running.
+    ``roles`` do not run without it, unless ``else_`` says what alone does not work then: they start with a warning.
+    What only commands use is not listed: it must not keep an archive from running.
     """
 
     setting: str
     check: Callable[[Settings], object]
     roles: frozenset[Role]
+    is_used: Callable[[Settings], object] = lambda _: True
+    else_: str = ""
 
 
 def check_files(settings: Settings, roles: Collection[Role] = ALL) -> None:
-    """Raise SettingError, with what to do, for the first file that these roles need and cannot use."""
+    """Raise SettingError, with what to do, for the first file that these roles need and cannot use.
+
+    One that only a part of their work needs is told on standard error.
+    """
     for named in FILES:
-        if getattr(settings, named.setting) and not named.roles.isdisjoint(roles):
+        if getattr(settings, named.setting) and named.is_used(settings) and not named.roles.isdisjoint(roles):
             try:
                 named.check(settings)
             except SettingError as wrong:
+                if named.else_:
+                    print(f"warning: {wrong}; {named.else_}", file=sys.stderr, flush=True)
+                    continue
                 flag = named.setting.replace("_", "-")
                 raise SettingError(f"{wrong}; mend the file, or name another by --{flag}") from None
 
@@ -78,6 +87,15 @@ def check_key(setting: str, settings: Settings) -> None:
             raise SettingError(f"{setting}: {key} holds no private key of {of}, {certificate}") from None
 
 
+def check_audit_authorities(settings: Settings) -> None:
+    """Raise SettingError for what the receivers' certificates cannot be checked by.
+
+    A FHIR server's may be by a folder (as /etc/ssl/certs), which syslog's connections do not read.
+    """
+    if settings.audit_syslog or not Path(settings.audit_ca).is_dir():
+        check_certificates("audit_ca", settings)
+
+
 def _check_certificate_and_key(setting: str, settings: Settings) -> None:
     check_certificates(setting, settings)
     check_key(setting.replace("_certificate", "_key"), settings)
@@ -100,14 +118,19 @@ def _check_plan(settings: Settings) -> None:
         raise SettingError(f"retrain_plan: {settings.retrain_plan} is not TOML: {error}") from None
 
 
-def _tls(prefix: str, authorities: str, *roles: Role) -> tuple[NamedFile, ...]:
-    """The certificate with its key, and the file of the authorities."""
-    certificate = f"{prefix}_certificate"
-    checks = {certificate: _check_certificate_and_key} | ({authorities: check_certificates} if authorities else {})
-    return tuple(
-        NamedFile(setting=setting, check=partial(check, setting), roles=frozenset(roles))
-        for setting, check in checks.items()
-    )
+def _certificate(setting: str, role: Role, is_used: Callable[[Settings], object]) -> NamedFile:
+    """With its key."""
+    check = partial(_check_certificate_and_key, setting)
+    return NamedFile(setting=setting, check=check, roles=frozenset({role}), is_used=is_used)
+
+
+def _authorities(setting: str, *roles: Role, is_used: Callable[[Settings], object]) -> NamedFile:
+    check = partial(check_certificates, setting)
+    return NamedFile(setting=setting, check=check, roles=frozenset(roles), is_used=is_used)
+
+
+def _tells_of_audit(settings: Settings) -> bool:
+    return bool(settings.audit_syslog or settings.audit_fhir)
 
 
 def _check_rules(settings: Settings) -> None:
@@ -117,16 +140,25 @@ def _check_rules(settings: Settings) -> None:
 
 
 TLS_FILES = (
-    *_tls("listener_tls", "listener_tls_client_ca", Role.LISTENER),
-    *_tls("hl7_tls", "hl7_tls_client_ca", Role.HL7),
-    *_tls("web_tls", "", Role.WEB),
-    *_tls("audit", "audit_ca", Role.RELAY),
+    _certificate("listener_tls_certificate", Role.LISTENER, lambda its: its.listener_tls_port),
+    _authorities("listener_tls_client_ca", Role.LISTENER, is_used=lambda its: its.listener_tls_port),
+    _certificate("hl7_tls_certificate", Role.HL7, lambda its: its.hl7_port),
+    _authorities("hl7_tls_client_ca", Role.HL7, is_used=lambda its: its.hl7_port and its.hl7_tls_certificate),
+    _certificate("web_tls_certificate", Role.WEB, lambda _: True),
+    _certificate("audit_certificate", Role.RELAY, _tells_of_audit),
     NamedFile(
-        setting="milvus_ca", check=partial(check_certificates, "milvus_ca"), roles=frozenset({Role.WEB, Role.INDEXER})
+        setting="audit_ca", check=check_audit_authorities, roles=frozenset({Role.RELAY}), is_used=_tells_of_audit
     ),
+    _authorities("milvus_ca", Role.WEB, Role.INDEXER, is_used=lambda its: its.index_engine == "milvus"),
 )
 FILES = (
     NamedFile(setting="sources_file", check=load_sources, roles=ALL),
+    NamedFile(
+        setting="sources_file",
+        check=check_authorities,
+        roles=frozenset({Role.WEB, Role.TRANSFER, Role.WORKER}),
+        else_="nothing is pulled from that PACS until then",
+    ),
     NamedFile(setting="retention_file", check=retention_of, roles=ALL),
     NamedFile(setting="rules_file", check=_check_rules, roles=frozenset({Role.WORKER})),
     *TLS_FILES,
@@ -134,7 +166,13 @@ FILES = (
         setting="oidc_mapping",
         check=lambda settings: provider_mapping.load(settings.oidc_mapping),
         roles=frozenset({Role.WEB}),
+        is_used=lambda settings: settings.oidc_issuer,
     ),
-    NamedFile(setting="retrain_plan", check=_check_plan, roles=frozenset({Role.RELAY})),
+    NamedFile(
+        setting="retrain_plan",
+        check=_check_plan,
+        roles=frozenset({Role.RELAY}),
+        else_="no scheduled retraining begins until then",
+    ),
     NamedFile(setting="models", check=lambda settings: check_bundles(settings.models), roles=frozenset({Role.WORKER})),
 )

@@ -72,7 +72,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--all", action="store_true", help="everything that the action applies to")
     parser.add_argument("--dry-run", action="store_true", help="only say how many an action would apply to")
     parser.add_argument(
-        "--yes", action="store_true", help="do not ask before an action on several; needed where there is no terminal"
+        "--yes",
+        action="store_true",
+        help="do not ask before an action on several; needed with --json, and without a terminal",
     )
     parser.add_argument("--limit", type=int, default=50, help="how many of each are listed (default 50)")
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -106,11 +108,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _is_agreed(args: argparse.Namespace, catalogue: Catalogue) -> bool:
     """Whether the action on everything with a reason may begin: a person at a terminal is told how much and asked.
 
-    Raises BadInput without ``--yes`` where nobody can be asked.
+    Raises BadInput without ``--yes`` where nobody can be asked, or the answer would stand among the JSON.
     """
     if not args.dry_run:
         if args.yes:
             return True
+        if args.json:
+            raise BadInput(f"radir problems {args.action} --json does not ask: add --yes (--dry-run says how many)")
         check_terminal(f"radir problems {args.action}")
     code = None if args.reason is None else code_of(args.reason)
     counts = _counts(args.action, code, catalogue)

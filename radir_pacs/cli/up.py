@@ -22,14 +22,17 @@ from radir_pacs.cli.named_files import check_files
 from radir_pacs.cli.roles import ALL, Role, set_name
 from radir_pacs.cli.state import end_orphans, make_home, only_one
 from radir_pacs.cli.supervisor import WRONG_SETTINGS, Supervisor, last_words
-from radir_pacs.config import Settings, to_environment
+from radir_pacs.config import Settings, check_user_info, to_environment
 from radir_pacs.errors import RadirError, SettingError
 from radir_pacs.logs import set_up_logging
 from radir_pacs.storage import bucket_of
 from radir_pacs.storage.s3 import Bucket
+from radir_pacs.storage.s3_blobs import OWNER
 
 READY_S = 90.0  # a start that takes longer is told of
 _GIVE_UP_S = 600.0
+_BROKER_S = 15.0  # for its check, which gives up by itself long before
+_CORRECT_BROKER = "; start it, or correct broker_url"
 _ENDINGS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # asked to stop, Ctrl-C, the terminal was closed
 
 
@@ -152,7 +155,14 @@ def check_free(name: str, host: str, port: int) -> None:
 
 
 def check_broker(url: str) -> None:
-    """Raise SettingError for a broker that no worker could use: without its client nothing would ever be encoded."""
+    """Raise SettingError for a broker that no worker could use: without its client nothing would ever be encoded.
+
+    Also for a password that breaks the URL, parts of which would be shown.
+    """
+    for one in url.split(";"):  # several brokers, the first that answers is used
+        if url not in ("", "pgmq") and "://" not in one:
+            raise SettingError("broker_url: not a URL, or ; of a password is not written %3B")
+        check_user_info("broker_url", one)
     scheme = url.partition("://")[0].partition("+")[0].lower()
     if scheme in ("redis", "rediss"):
         if find_spec("redis") is None:
@@ -175,14 +185,28 @@ def broker_silence(settings: Settings) -> str:
         return ""
     command = [sys.executable, "-m", "radir_workers.broker_check"]  # only workers know brokers
     environment = os.environ | to_environment(settings)
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
-    return f"{done.stdout.strip()}; start it, or correct broker_url" if done.stdout.strip() else ""
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            env=environment,
+            timeout=_BROKER_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"the broker does not answer within {_BROKER_S:.0f} s{_CORRECT_BROKER}"
+    said = done.stdout.strip()
+    if done.returncode != 0:
+        said = f"the broker cannot be used: its check ended with {done.returncode}"
+    return f"{said}{_CORRECT_BROKER}" if said else ""
 
 
 def store_silence(settings: Settings) -> str:
     """Why the bucket of blob_store cannot be used, and what to do; empty where it can, or there is none."""
     bucket = bucket_of(settings)
-    return Bucket(bucket).silence() if bucket else ""
+    return Bucket(bucket).silence(OWNER) if bucket else ""
 
 
 def _wait_until_ready(settings: Settings, supervisor: Supervisor, processes: Processes) -> None:

@@ -5,6 +5,7 @@ name), a TOML file (``--config``, else ``radir.toml`` in the home folder), the d
 with a message that names it.
 """
 
+from .addresses import check_user_info
 from .checks import LOOPBACK, hours_of
 from .environment import ENV_PREFIX, to_environment
 from .flags import add_flags, add_help_settings
@@ -22,6 +23,7 @@ __all__ = [
     "Settings",
     "add_flags",
     "add_help_settings",
+    "check_user_info",
     "day",
     "hours_of",
     "load",

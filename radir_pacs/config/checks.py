@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from radir_pacs.errors import SettingError
 from radir_pacs.scopes import SITE_LABEL
 
+from .addresses import check_user_info
+
 if TYPE_CHECKING:
     from .settings import Settings
 
@@ -49,11 +51,14 @@ def check(settings: Settings) -> None:
         raise SettingError("session_idle_s: more than session_longest_s")
     _check_provider(settings)
     if settings.traces_url and not settings.traces_url.startswith(("http://", "https://")):
-        raise SettingError(f"traces_url: {settings.traces_url!r} does not begin with http:// or https://")
+        raise SettingError("traces_url: it does not begin with http:// or https://")
     if not SITE_LABEL.fullmatch(settings.pull_site):
         raise SettingError("pull_site: not a label: at most 64 printable characters of ASCII without a backslash")
     if settings.milvus_url and not settings.milvus_url.startswith(("http://", "https://")):
         raise SettingError("milvus_url: it does not begin with http:// or https://")
+    check_user_info("milvus_url", settings.milvus_url)
+    if "@" in settings.s3_endpoint:
+        raise SettingError("s3_endpoint: no user or password in it, use s3_access_key_id and s3_secret_access_key")
     if settings.index_engine == "milvus" and not settings.milvus_url:
         raise SettingError("milvus_url: needed when index_engine is milvus")
     if settings.evict_files and not (settings.pull_url or settings.sources_file):
@@ -130,7 +135,7 @@ def _check_audit(settings: Settings) -> None:
             is_safe = False
         if not is_safe:
             raise SettingError("audit_fhir: does not begin with https:// (or http:// to this machine)")
-        if url.username or url.password:
+        if "@" in settings.audit_fhir:  # also behind a / of a password
             raise SettingError("audit_fhir: no user or password in it, use audit_fhir_authorization")
 
 

@@ -112,4 +112,8 @@ def held_by(f: Field[Any], path: str, source: str) -> str:
 
 def _shows_secret(name: str, text: str) -> bool:
     """URLs are secret because of the password they may hold."""
-    return not name.endswith("_url") or "password" in text.lower() or bool(re.search(r"://[^/@]*:[^/@]*@", text))
+    return (
+        not name.endswith("_url")
+        or "password" in text.lower()
+        or bool(re.search(r"://([^/@]*:[^/@]*|[^@?]*:[^?]*)@", text))
+    )

@@ -70,6 +70,18 @@ def load_sources(settings: Settings) -> Sources:
     return Sources(default=default, by_site=found)
 
 
+def check_authorities(settings: Settings) -> None:
+    """Raise SettingError for a ``ca`` that cannot be used. Only pulls from that PACS need it, and fail without it."""
+    for number, (_, pacs) in enumerate(load_sources(settings).by_site, 1):
+        try:
+            if pacs.ca:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(pacs.ca)
+        except ssl.SSLError:
+            raise _wrong(number, "ca holds no certificate in PEM") from None
+        except OSError:
+            raise _wrong(number, "ca is no file that can be read") from None
+
+
 def _source(number: int, table: dict[str, Any]) -> tuple[frozenset[str], Pacs]:
     if unknown := sorted(set(table) - _KNOWN):
         raise _wrong(number, f"{unknown[0]} is not known")
@@ -81,7 +93,7 @@ def _source(number: int, table: dict[str, Any]) -> tuple[frozenset[str], Pacs]:
     url, file, ca = (table.get(key, "") for key in ("url", "authorization_file", "ca"))
     if not all(isinstance(one, str) for one in (url, file, ca)):
         raise _wrong(number, "url, authorization_file and ca are texts")
-    return frozenset(sites), Pacs(url=_checked(number, url), authorization=_read(number, file), ca=_there(number, ca))
+    return frozenset(sites), Pacs(url=_checked(number, url), authorization=_read(number, file), ca=ca)
 
 
 def _checked(number: int, url: str) -> str:
@@ -93,7 +105,7 @@ def _checked(number: int, url: str) -> str:
         is_safe = is_whole = False
     if not (is_safe and is_whole):
         raise _wrong(number, "url does not begin with https:// (or http:// to this machine), or has a query")
-    if told.username or told.password:
+    if "@" in url:  # also behind a / of a password
         raise _wrong(number, "no user or password in the url, use authorization_file")
     return url.rstrip("/")
 
@@ -109,17 +121,6 @@ def _read(number: int, file: str) -> str:
     if not header or not header.isprintable():
         raise _wrong(number, "authorization_file holds no header")
     return header
-
-
-def _there(number: int, file: str) -> str:
-    if file:
-        if not Path(file).is_file():
-            raise _wrong(number, "ca is no file")
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-        except OSError:  # which ssl.SSLError is
-            raise _wrong(number, "ca holds no certificate in PEM") from None
-    return file
 
 
 def _wrong(number: int, what: str) -> SettingError:

@@ -27,7 +27,6 @@ _PIECE_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # of a multipart upload; S3 allows 10,000 of them: objects of 78 GiB
 _TRIES, _GIVES_UP = 4, timedelta(seconds=20)  # the sender of an instance waits
 _PAGE = 1000
-_NOBODY = "nobody"  # the name of no object
 _SILENCE = timedelta(seconds=10)  # of a reader: until the first byte, and between two pieces
 _SMALL_BYTES = 1 << 20
 _SMALL_WRITTEN = timedelta(seconds=20)
@@ -48,8 +47,10 @@ class S3Address:
     def of(cls, url: str, settings: Settings) -> Self:
         """Raises SettingError for what is not of the form s3://bucket or s3://bucket/prefix."""
         bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
-        if not url.startswith(SCHEME) or not bucket or ".." in prefix:
-            raise SettingError(f"{url!r} is not of the form s3://bucket or s3://bucket/prefix")
+        has_key = "@" in bucket or (":" in bucket and "@" in url)  # a secret with a / ends in the prefix
+        if not url.startswith(SCHEME) or not bucket or ".." in prefix or has_key:
+            shown = "it" if "@" in url else repr(url)
+            raise SettingError(f"{shown} is not of the form s3://bucket or s3://bucket/prefix")
         return cls(
             url=url,
             endpoint=settings.s3_endpoint,
@@ -97,10 +98,16 @@ class Bucket:
         # read_timeout runs while a body is written, too: writers have a limit of the whole request instead
         self._writer, self._writer_of_small = store(timeout=_PART_WRITTEN), store(timeout=_SMALL_WRITTEN)
 
-    def silence(self) -> str:
-        """Why the bucket cannot be used, and what to do; empty where its objects can be listed."""
+    def silence(self, name: str) -> str:
+        """Why the bucket cannot be used, and what to do; empty where the object ``name`` can be read, or is missing.
+
+        To a key that may not list a bucket, S3 refuses what is missing (403), so ``name`` is one that use makes.
+        """
         try:
-            self.head(_NOBODY)  # of an object that is missing, which a bucket that is missing lacks as well
+            if any(True for _ in self.stream(name)):
+                return ""
+        except NotFound:  # in a new bucket, and in one that is missing
+            pass
         except StorageFailed as failed:
             return f"{self._named}: {failed}"
         try:
@@ -186,6 +193,9 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (UnauthenticatedError, PermissionDeniedError) as error:
-        raise StorageFailed("the object store refuses the key; correct s3_access_key_id and its secret") from error
+        raise StorageFailed(
+            "the object store refuses the key, or what it was asked; correct s3_access_key_id and"
+            " its secret, or what that key may do"
+        ) from error
     except BaseError as error:
         raise StorageFailed("the object store does not answer well: start it, or correct s3_endpoint") from error

@@ -23,7 +23,7 @@ from radir_pacs.storage.s3 import Bucket, S3Address
 
 YOUNG_THERE_S = 3600.0  # the server's clock says how old an object is: it may go wrong by most of an hour
 _PARTS = 256
-_OWNER = "owner"
+OWNER = "owner"  # the object that says whose bucket it is
 _OWNED_S = 60.0  # how long what was read there holds for whoever only adds
 
 
@@ -42,7 +42,7 @@ class S3BlobStore(BlobStore):
 
     def take_over(self) -> None:
         """From now on the bucket belongs to this installation; an earlier one stores and removes nothing more."""
-        self._bucket.put(_OWNER, [self._installation.encode()])
+        self._bucket.put(OWNER, [self._installation.encode()])
 
     def _is_ours(self) -> bool:
         """Whether the bucket belongs to this installation; one that belongs to nobody does from now on."""
@@ -50,7 +50,7 @@ class S3BlobStore(BlobStore):
             return False
         for _ in range(2):
             try:
-                found = b"".join(self._bucket.stream(_OWNER)).decode(errors="replace")
+                found = b"".join(self._bucket.stream(OWNER)).decode(errors="replace")
             except NotFound:
                 self.take_over()
                 continue

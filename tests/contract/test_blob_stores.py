@@ -339,8 +339,40 @@ def test_a_place_holds_objects_that_are_whole_or_absent(place: Place) -> None:
 
 def test_a_bucket_that_lets_us_not_in_says_why(rclone: str, server: str) -> None:
     right = address(rclone, "silence")
-    assert Bucket(right).silence() == ""
+    assert Bucket(right).silence(s3_blobs.OWNER) == ""
     other_key = replace(right, secret_access_key="other")
-    assert "refuses the key; correct s3_access_key_id and its secret" in Bucket(other_key).silence()
+    said = Bucket(other_key).silence(s3_blobs.OWNER)
+    assert "refuses the key, or what it was asked; correct s3_access_key_id and its secret" in said
     missing = replace(address(server, "silence"), url="s3://nothing/silence")
-    assert "bucket nothing" in Bucket(missing).silence() and "correct blob_store" in Bucket(missing).silence()
+    said = Bucket(missing).silence(s3_blobs.OWNER)
+    assert "bucket nothing" in said and "correct blob_store" in said
+
+
+def test_a_key_that_may_read_and_write_but_not_list_is_let_in() -> None:
+    """As S3 answers it: 403 for what is missing (GetObject, Permissions)."""
+
+    class NoList(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/radir/x/owner" else 403)
+            self.send_header("Content-Length", "2")
+            self.send_header("ETag", '"1"')
+            self.send_header("Last-Modified", "Tue, 01 Dec 2026 00:00:00 GMT")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"us")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), NoList) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        try:
+            endpoint = f"http://127.0.0.1:{served.server_port}"
+            assert Bucket(address(endpoint, "x")).silence(s3_blobs.OWNER) == ""
+            assert "or what it was asked" in Bucket(address(endpoint, "new")).silence(s3_blobs.OWNER)
+        finally:
+            served.shutdown()
+            thread.join()

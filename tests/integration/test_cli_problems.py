@@ -102,6 +102,25 @@ def test_without_a_terminal_an_action_on_several_wants_yes(
     assert len(catalogue.refusals.recent()) == 1
 
 
+@pytest.mark.parametrize("action", ["retry", "drop", "drop-refused"])
+def test_among_json_nobody_is_asked(
+    action: str, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def asked(_: str) -> str:
+        raise AssertionError("it asked")
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", asked)
+    catalogue.refusals.add("2.25.7", "refused", 0xA900, "PACS", reason_code=ReasonCode.CONFLICT)
+    assert radir("problems", action, "--all", "--json") == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "--json does not ask: add --yes" in said.err
+    assert len(catalogue.refusals.recent()) == 1
+    for _ in range(2):  # the second time there is nothing to do
+        assert radir("problems", action, "--all", "--json", "--yes") == 0
+        assert isinstance(json.loads(capsys.readouterr().out), dict)
+
+
 def test_at_the_end_of_a_terminal_nothing_is_done(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     add(catalogue, header())
     catalogue.studies.set_state(header().study_uid, StudyState.QUARANTINED, "why", reason_code=ReasonCode.BLANK_IMAGE)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +15,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, migrate
 from radir_pacs.catalogue.connecting import gave_up
 from radir_pacs.cli import main
 from radir_pacs.cli.diagnosis import Level, services
 from radir_pacs.cli.up import broker_silence
 from radir_pacs.config import Settings, to_environment
-from radir_pacs.errors import SettingError
-from tests.conftest import free_port
+from radir_pacs.errors import SettingError, StorageFailed
+from tests.conftest import Maintenance, free_port
 from tests.integration.listening import wait_for
 from tests.services import need, need_module
 
@@ -132,7 +134,7 @@ def test_a_user_who_may_make_no_tables_is_told_so(postgres: str, database_url: s
         connection.execute("CREATE ROLE modest LOGIN")
     try:
         modest = make_conninfo(postgres, dbname="radir_empty", user="modest")
-        with pytest.raises(Exception, match="its user may not do that: make it the owner of the database"):
+        with pytest.raises(StorageFailed, match="its user may not do that: make it the owner of the database"):
             Catalogue.open(replace(settings, database_url=modest))
     finally:
         with psycopg.connect(postgres, autocommit=True) as connection:
@@ -182,3 +184,81 @@ def test_a_bucket_that_nobody_serves_is_found_by_doctor(settings: Settings, monk
     assert "start it, or correct s3_endpoint" in found.what
     (wrong,) = services.object_store(replace(settings, blob_store="bucket"))
     assert wrong.level is Level.ERROR and "s3://bucket" in wrong.what
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://u:{SECRET}@Word/More@127.0.0.1:1/db",
+        f"postgresql://u:12/{SECRET}@host/db?user=me",
+        f"dbname=postgresql://u:{SECRET}@host/db user=me",
+    ],
+)
+def test_no_part_of_a_password_is_taken_for_an_address(url: str, settings: Settings) -> None:
+    with pytest.raises(SettingError, match=r"^database_url: .*%40 and %2F") as wrong:
+        Catalogue.open(replace(settings, database_url=url))
+    assert not any(part in str(wrong.value) for part in (SECRET, "Word", "More"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://u:S3cr@t/{SECRET}@127.0.0.1:1/0",
+        f"amqp://u:pa/{SECRET}@127.0.0.1:1//",
+        f"redis://:12?{SECRET}@127.0.0.1:1/0",
+        f"redis://:pw@h:12{SECRET}/0",
+        f"amqp://u:12;{SECRET}@127.0.0.1//",
+        f"u:{SECRET}@127.0.0.1",
+    ],
+)
+def test_a_password_that_breaks_the_broker_url_is_not_shown(url: str, settings: Settings) -> None:
+    (found,) = services.broker(replace(settings, broker_url=url))
+    assert found.level is Level.ERROR and found.what.startswith("broker_url: ")
+    assert not any(part in found.what for part in (SECRET, "S3cr", "pa/"))
+
+
+def test_a_check_of_the_broker_that_fails_is_no_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = broker_silence(replace(settings, broker_url="redis://127.0.0.1:1/0?ssl_cert_reqs=bogus"))
+    assert said.startswith("the broker cannot be used: broker_url is not understood")
+    monkeypatch.setattr(sys, "executable", "false")
+    said = broker_silence(replace(settings, broker_url="redis://127.0.0.1:1/0"))
+    assert said.startswith("the broker cannot be used: its check ended with 1; start it")
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_accepts_and_is_silent_is_told(scheme: str, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        said = broker_silence(replace(settings, broker_url=f"{scheme}://u:{SECRET}@127.0.0.1:{port}/0"))
+    assert "cannot be used: " in said or "does not answer within" in said, said
+    assert SECRET not in said
+
+
+def test_a_check_that_does_not_end_is_ended(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("radir_pacs.cli.up._BROKER_S", 0.01)
+    assert "the broker does not answer within" in broker_silence(replace(settings, broker_url="redis://127.0.0.1:1/0"))
+
+
+def test_a_migration_that_fails_is_named(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = migrate.migrations()
+    number = max(known) + 1
+    monkeypatch.setattr(migrate, "migrations", lambda: known | {number: "SELECT missing FROM study"})
+    with pytest.raises(StorageFailed, match=rf'^migration {number} failed: .*42703 \(column "missing" does not exist'):
+        migrate.migrate(database_url)
+    (record,) = (one for one in caplog.records if one.message == "a migration failed")
+    assert record.exc_info and record.__dict__["version"] == number
+
+
+def test_tests_go_on_when_one_lost_the_connection_that_makes_databases(postgres: str) -> None:
+    with contextlib.closing(Maintenance(postgres)) as maintenance:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            maintenance.execute("SELECT 'radir_of_maintenance'")
+            ended = connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND query = 'SELECT ''radir_of_maintenance'''"
+            ).fetchall()
+        assert ended == [(True,)]
+        maintenance.execute("CREATE DATABASE radir_made_after")
+        maintenance.execute("DROP DATABASE radir_made_after")

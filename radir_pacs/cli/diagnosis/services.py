@@ -41,7 +41,7 @@ _AUDIT_ADVICE = {
     ReasonCode.WRONG_SETTING: "correct audit_ca, audit_certificate and audit_key",
 }
 _ENGINE_ADVICE = "start it, or correct the settings {name}_*; questions wait for it"
-_OF_THE_START = frozenset({"models", "oidc_mapping", "retrain_plan"})  # the others have a check of their own
+_OF_THE_START = frozenset({"models", "oidc_mapping"})  # the others have a check of their own
 
 
 def database(settings: Settings) -> Iterator[CheckResult]:
@@ -239,8 +239,11 @@ def backup_key(settings: Settings) -> Iterator[CheckResult]:
 def named_files(settings: Settings) -> Iterator[CheckResult]:
     """Other files that the settings name: what radir would not start with, and what a command or a page would miss."""
     for named in FILES:
-        if named.setting in _OF_THE_START and getattr(settings, named.setting):
-            yield _usable(named.setting, named.check, settings, "radir does not start with it")
+        if (named.setting in _OF_THE_START or named.else_) and getattr(settings, named.setting):
+            else_ = named.else_ or (
+                "radir does not start with it" if named.is_used(settings) else "nothing uses it yet"
+            )
+            yield _usable(named.setting, named.check, settings, else_)
     if settings.fhir_client_key:
         key = Path(settings.fhir_client_key).expanduser()
         yield _usable("fhir_client_key", lambda _: read_client_key(key), settings, "nothing is pulled without it")
