@@ -135,7 +135,7 @@ def _rule(number: int, table: dict[str, Any]) -> Rule:
     above_mm, below_mm = _thickness(wrong, table.get("slice_thickness_mm", {}))
     reason = str(table.get("reason", ReasonCode.EXCLUDED))
     if reason not in ReasonCode.__members__:
-        raise wrong(f"{reason!r} is not a reason code")
+        raise wrong(f"{reason!r} is not a reason code: {', '.join(ReasonCode)}")
     because = table.get("because", f"excluded by the rule {name}")
     if not isinstance(because, str) or not 0 < len(because) <= 200:
         raise wrong("because must be a text of at most 200 characters")

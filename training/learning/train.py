@@ -112,7 +112,7 @@ class Training:
     ) -> None:
         check_usable(data)
         if len(data) < recipe.batch:
-            raise BadInput(f"{len(data)} images do not fill a batch of {recipe.batch}: use smaller batches")
+            raise BadInput(f"{len(data)} images do not fill a batch of {recipe.batch}: name a smaller --batch")
         if recipe.batch % ranks.count:
             raise BadInput(f"a batch of {recipe.batch} cannot be divided among {ranks.count} processes")
         self.config = config if start is None else start.network.config

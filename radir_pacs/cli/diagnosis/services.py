@@ -231,7 +231,11 @@ def backup_key(settings: Settings) -> Iterator[CheckResult]:
         try:
             read_key(Path(settings.backup_key).expanduser())
         except SettingError as wrong:
-            yield error("BACKUP_KEY", str(wrong), "put the key there again from its copy; no backup is made without it")
+            yield error(
+                "BACKUP_KEY",
+                str(wrong),
+                "put the key there again from its copy, or make one: radir backup --make-key FILE; no backup is made without it",
+            )
         else:
             yield ok("BACKUP_KEY", "backups are encrypted")
 
