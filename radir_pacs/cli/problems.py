@@ -315,9 +315,7 @@ def _show(found: _Found, *, as_json: bool) -> None:
     if not any(listed):
         out.print("none")
     if any(s.state is StudyState.QUARANTINED for s in found.studies):
-        out.print(
-            "radir problems retry STUDY, --reason CODE or --all encodes again; drop takes studies and jobs off this list"
-        )
+        out.print("radir problems retry STUDY, --reason CODE or --all encodes again; drop takes studies and jobs off")
     if refusals:
         out.print("radir problems drop-refused --reason CODE or --all takes refusals off this list")
 

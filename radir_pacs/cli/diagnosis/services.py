@@ -234,7 +234,7 @@ def backup_key(settings: Settings) -> Iterator[CheckResult]:
             yield error(
                 "BACKUP_KEY",
                 str(wrong),
-                "put the key there again from its copy, or make one: radir backup --make-key FILE; no backup is made without it",
+                "no backup is made without it: put it there again from its copy, or radir backup --make-key FILE",
             )
         else:
             yield ok("BACKUP_KEY", "backups are encrypted")
