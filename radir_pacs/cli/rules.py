@@ -126,7 +126,8 @@ def _dry_run(args: argparse.Namespace, settings: Settings) -> int:
         out.print(f"{counted(count, 'study', 'studies')}: {change[0]} -> {change[1]}, as {examples[change][0]}")
     out.print(f"{counted(changes.total(), 'study', 'studies')} of {studies} would change")
     if changes:
-        out.print("after a change of rules_file: restart the workers, then radir problems retry --reason CODE")
+        out.print("after a change of rules_file: restart the workers, then radir problems retry --reason CODE for what")
+        out.print("was skipped; what is encoded stays so until an instance of its study comes or changes")
     return 0
 
 
