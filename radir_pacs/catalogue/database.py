@@ -209,8 +209,6 @@ class Database:
             raise DatabaseAway
         try:
             yield
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise StorageFailed(gave_up(error)) from error
         except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, PoolTimeout) as error:
             self._watch.suspect()
             if self._watch.is_away:

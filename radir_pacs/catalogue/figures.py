@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg.errors import InsufficientPrivilege
+
+from radir_pacs.catalogue.connecting import gave_up
 from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.migrate import newest_schema
 from radir_pacs.catalogue.part import CataloguePart
+from radir_pacs.errors import StorageFailed
 from radir_pacs.types import StudyState
 
 
@@ -55,12 +59,15 @@ class Figures(CataloguePart):
             return tuple(GenerationFigure(**row) for row in run(connection, "figures_of_generations"))
 
     def schema(self) -> SchemaVersions:
-        """What the database has and this program knows."""
-        with self._database.transaction() as connection:
-            made = run(connection, "schema_is_made").fetchone()
-            if made is None or not made["is_made"]:
-                return SchemaVersions(there=0, needed=0, known=newest_schema())
-            row = run(connection, "schema_version").fetchone()
+        """What the database has and this program knows. Raises StorageFailed where its user may not read it."""
+        try:
+            with self._database.transaction() as connection:
+                made = run(connection, "schema_is_made").fetchone()
+                if made is None or not made["is_made"]:
+                    return SchemaVersions(there=0, needed=0, known=newest_schema())
+                row = run(connection, "schema_version").fetchone()
+        except InsufficientPrivilege as error:
+            raise StorageFailed(gave_up(error)) from error
         assert row is not None
         return SchemaVersions(there=row["version"], needed=row["needed"], known=newest_schema())
 
