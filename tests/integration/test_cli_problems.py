@@ -48,19 +48,22 @@ def test_refused_instances_are_taken_off_the_list(
     assert listed() == []
 
 
+def set_aside(catalogue: Catalogue, *why: tuple[StudyState, ReasonCode]) -> None:
+    """A study for each, from 1 on."""
+    for study, (state, code) in enumerate(why, 1):
+        add(catalogue, header(study))
+        catalogue.studies.set_state(header(study).study_uid, state, "why", reason_code=code)
+
+
 def test_an_action_says_how_many_it_applies_to_and_asks(
     catalogue: Catalogue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for study, (state, code) in enumerate(
-        (
-            (StudyState.QUARANTINED, ReasonCode.BLANK_IMAGE),
-            (StudyState.QUARANTINED, ReasonCode.WORKER_KILLED),
-            (StudyState.SKIPPED, ReasonCode.NOT_CHEST),
-        ),
-        1,
-    ):
-        add(catalogue, header(study))
-        catalogue.studies.set_state(header(study).study_uid, state, "why", reason_code=code)
+    set_aside(
+        catalogue,
+        (StudyState.QUARANTINED, ReasonCode.BLANK_IMAGE),
+        (StudyState.QUARANTINED, ReasonCode.WORKER_KILLED),
+        (StudyState.SKIPPED, ReasonCode.NOT_CHEST),
+    )
     counted = lambda *said: radir("problems", *said, "--dry-run", "--json") or json.loads(capsys.readouterr().out)  # noqa: E731
     assert counted("retry", "--all") == {"studies": {"BLANK_IMAGE": 1, "WORKER_KILLED": 1}, "jobs": {}}
     assert counted("retry", "--reason", "not_chest") == {"studies": {"NOT_CHEST": 1}, "jobs": {}}
@@ -135,16 +138,12 @@ def test_at_the_end_of_a_terminal_nothing_is_done(catalogue: Catalogue, monkeypa
 
 
 def test_drop_says_what_stays_on_the_list_and_why(catalogue: Catalogue, capsys: pytest.CaptureFixture[str]) -> None:
-    for study, (state, code) in enumerate(
-        (
-            (StudyState.QUARANTINED, ReasonCode.BLANK_IMAGE),
-            (StudyState.SKIPPED, ReasonCode.NOT_CHEST),
-            (StudyState.SKIPPED, ReasonCode.DROPPED),
-        ),
-        1,
-    ):
-        add(catalogue, header(study))
-        catalogue.studies.set_state(header(study).study_uid, state, "why", reason_code=code)
+    set_aside(
+        catalogue,
+        (StudyState.QUARANTINED, ReasonCode.BLANK_IMAGE),
+        (StudyState.SKIPPED, ReasonCode.NOT_CHEST),
+        (StudyState.SKIPPED, ReasonCode.DROPPED),
+    )
     catalogue.refusals.add("2.25.7", "refused", 0xA900, "PACS", reason_code=ReasonCode.CONFLICT)
     job = catalogue.jobs.claim(catalogue.jobs.enqueue(JobKind.REPORT, "2.25.9.1"), "test")
     assert job is not None

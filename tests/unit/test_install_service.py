@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from radir_pacs.cli import main
 from radir_pacs.cli.install_service import TARGET, units
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
-from tests.services import ROOT
+from tests.services import ROOT, need
 
 ROLES = ["listener", "web", "relay", "indexer", "transfer", "worker"]
 SOCKETS = {"radir-listener.socket", "radir-web.socket"}
@@ -28,7 +27,6 @@ HARDENED = {
     "Restart": "always",
     "RestartPreventExitStatus": "78",
 }
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 
 
 def made(**changes: object) -> dict[str, str]:
@@ -122,8 +120,8 @@ def test_what_a_unit_file_would_read_otherwise_is_refused() -> None:
         units(settings, roles=["nobody"], user="radir", program="/bin/true")
 
 
-@needs_systemd
 def test_systemd_reads_the_units_and_finds_them_confined(tmp_path: Path) -> None:
+    need("systemd-analyze")
     settings = Settings(home=Path("/var/lib/radir"), database_url="x", hl7_port=2575)
     written = units(settings, roles=(), user="root", program="/bin/true", sockets=True)
     for name, text in written.items():
