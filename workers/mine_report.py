@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from radir_pacs.reports.newest import only_adds, superseded
 from radir_pacs.reports.sr_text import sr_text, standing
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
+
+log = logging.getLogger(__name__)
 
 _DOCUMENT = "00420011"  # Encapsulated Document
 
@@ -86,6 +89,7 @@ class MineReport:
 
         Raises NotFound, LeaseLost.
         """
+        log.info("report is mined", extra={"job": job.id, "study_uid": study_uid})
         mined = mine(body, kind_of(self._catalogue.studies.get(study_uid).modalities))
         unread = None if mined.language in READ else mined.language
         self._catalogue.reports.save_findings(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pydicom
 
 from radir_pacs.catalogue import Catalogue
@@ -10,6 +12,8 @@ from radir_pacs.delivery.return_to_pacs import return_to_pacs
 from radir_pacs.errors import SettingError
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Job
+
+log = logging.getLogger(__name__)
 
 
 class SendReport:
@@ -30,7 +34,9 @@ class SendReport:
         """Raises PeerFailed, worth another attempt; NotFound when the report was deleted meanwhile, BlobDamaged."""
         if not self._destination:
             raise SettingError("return_destination: not set, reports cannot be sent")
-        report = pydicom.dcmread(self._blobs.intact(self._catalogue.instances.get(job.key).content_sha256))
+        instance = self._catalogue.instances.get(job.key)
+        log.info("report is sent", extra={"job": job.id, "study_uid": instance.study_uid})
+        report = pydicom.dcmread(self._blobs.intact(instance.content_sha256))
         status = return_to_pacs(
             report,
             Destination.parse(self._destination),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -364,14 +365,20 @@ def text_item(text: str) -> dict[str, Any]:
         ({"0040A730": {"vr": "SQ", "Value": []}}, 0),
     ],
 )
-def test_a_report_is_mined_as_it_arrives(catalogue: Catalogue, attributes: dict[str, Any], n_reports: int) -> None:
+def test_a_report_is_mined_as_it_arrives(
+    catalogue: Catalogue, attributes: dict[str, Any], n_reports: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says of which study, whose trace leads through all roles: the job's key does not."""
     from tests.catalogue_material import report_header
 
     add(catalogue, header())
     add(catalogue, report_header(attributes=attributes))
-    assert run(catalogue, MineReport(catalogue), JobKind.REPORT, report_header().sop_uid) is JobState.DONE
+    with caplog.at_level(logging.INFO):
+        assert run(catalogue, MineReport(catalogue), JobKind.REPORT, report_header().sop_uid) is JobState.DONE
     assert len(catalogue.reports.of_study("2.25.1")) == n_reports
     assert len(mined_findings(catalogue, "2.25.1")) == n_reports
+    told = [vars(record).get("study_uid") for record in caplog.records if record.message == "report is mined"]
+    assert told == ["2.25.1"] * n_reports
 
 
 def test_a_job_that_hangs_ends_its_worker_and_counts(catalogue: Catalogue) -> None:
