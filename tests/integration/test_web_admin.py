@@ -402,7 +402,9 @@ def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, 
     (files.folder / "examination.json").write_text(json.dumps(told))
     gate = {"code": "OVERALL", "passed": True, "judged": True, "text": HOSTILE}
     unjudged = {"code": "GROUP", "passed": True, "judged": False, "text": "age 40: too few queries"}
-    (files.folder / "gates.json").write_text(json.dumps([gate, gate | {"passed": False, "code": "REGION"}, unjudged]))
+    watch = {"code": "REGION", "passed": True, "judged": True, "watch": True, "text": "aorta: -0.200"}
+    judged = [gate, gate | {"passed": False, "code": "REGION"}, unjudged, watch]
+    (files.folder / "gates.json").write_text(json.dumps(judged))
     answer = client.get(f"/admin/retraining/{number}/evidence", headers=BROWSER)
     assert answer.text == "<h1>Evidence</h1>"
     policy = answer.headers["Content-Security-Policy"]
@@ -410,6 +412,7 @@ def test_evidence_is_shown_in_a_cage(client: FlaskClient, catalogue: Catalogue, 
     page = see(client, f"/admin/retraining/{number}")
     assert "+0.250" in page and "−0.300 … −0.100" in page and "too few" in page and "<script>alert" not in page
     assert "Not judged: 1" in page and "age 40: too few queries" in page
+    assert page.count("passed, to be watched") == 1 and "look at it before a promotion" in page
     assert page.count("by chance somewhere") == 1 and re.search(r"by chance somewhere: 20\.2\s%", page)
 
 

@@ -122,6 +122,20 @@ def test_a_loss_that_chance_shows_often_enough_is_no_reason_to_refuse() -> None:
         assert heart.passed is passed
 
 
+def test_a_clear_loss_that_chance_excuses_passes_and_is_to_be_watched() -> None:
+    told = passing()
+    told["regions"]["heart"] |= figures(-0.05, -0.1, -0.001) | {"chance": 0.21}
+    told["groups"][0] |= figures(-0.05, -0.1, 0.001) | {"chance": 0.21}
+    told["groups"][1] |= figures(-0.5, -0.7, -0.3)
+    found = {gate.of: gate for gate in gates(Plan(), told, golden=True)}
+    assert all(gate.passed for gate in found.values())
+    assert [gate.of for gate in found.values() if gate.watch] == ["heart"]
+    assert found["heart"].as_json()["watch"] and Gate.from_json(found["heart"].as_json()) == found["heart"]
+    told["regions"]["heart"]["chance"] = 0.19
+    [failed] = [gate for gate in gates(Plan(), told, golden=True) if not gate.passed]
+    assert failed.of == "heart" and not failed.watch
+
+
 @pytest.mark.parametrize("lacks", ["examination", "plan"])
 def test_a_run_from_before_chances_is_judged_by_its_intervals(lacks: str) -> None:
     """Either its examination has no chances, or its plan as it was stored says nothing of them."""

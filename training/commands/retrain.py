@@ -266,8 +266,9 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
         if files.estimated_s is not None:
             out.print(f"estimated {files.estimated_s:.0f} s; its steps took {took_s:.0f} s so far")
         for gate in judged:
-            if not gate["passed"] or gate["code"] == "OVERALL":
-                out.print(f"{'passed' if gate['passed'] else 'FAILED'}  {gate['code'].lower()}: {gate['text']}")
+            if not gate["passed"] or gate.get("watch") or gate["code"] == "OVERALL":
+                word = "FAILED" if not gate["passed"] else "WATCH " if gate.get("watch") else "passed"
+                out.print(f"{word}  {gate['code'].lower()}: {gate['text']}")
         for one in promotions:
             said = f"{one['at'][:16]} {one['change'].lower()} {one['model_id']} instead of {one['replaces'] or 'none'}"
             out.print(f"{said}, by {one['who']}: {one['reason']}", markup=False)

@@ -83,6 +83,7 @@ def evidence(
             "examination": examination,
             "gates": [gate.as_json() for gate in judged],
             "failed": failed,
+            "watch": [str(gate) for gate in judged if gate.watch],
             "serving": "not changed by this run; who or which rule promotes the challenger, when and why is filed in "
             f"{PROMOTION} beside this record, from the history of models",
         },

@@ -33,7 +33,8 @@ class Gate:
     taken over.
 
     ``chance`` of a region or group: how probable such a loss anywhere is for a challenger that is as good; ``limit``
-    is the least chance that the plan allows. One that is judged without a chance is judged by its interval.
+    is the least chance that the plan allows. One that is judged without a chance is judged by its interval. ``watch``
+    of one that passed: its whole interval lies below zero, so a person should look at it before a promotion.
     """
 
     code: GateCode
@@ -45,6 +46,12 @@ class Gate:
     judged: bool = True
     unjudged: Unjudged | None = None
     chance: float | None = None
+
+    @property
+    def watch(self) -> bool:
+        """Whether a region or group passed although, looked at by itself, it is clearly worse."""
+        part = self.code in (GateCode.REGION, GateCode.GROUP)
+        return part and self.passed and self.judged and self.interval_95 is not None and self.interval_95[1] < 0
 
     def __str__(self) -> str:
         def number(value: float | None) -> str:
@@ -80,14 +87,14 @@ class Gate:
         return f"; by chance at any region or group: {chance:.1f} %; refused below {least:.1f} %"
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"text": str(self)}
+        return asdict(self) | {"text": str(self), "watch": self.watch}
 
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> Gate:
         """What ``as_json`` wrote."""
         interval = told["interval_95"]
         unjudged = told.get("unjudged")
-        values = {key: value for key, value in told.items() if key != "text"}
+        values = {key: value for key, value in told.items() if key not in ("text", "watch")}
         values |= {"code": GateCode(told["code"]), "interval_95": interval and tuple(interval)}
         return cls(**(values | {"unjudged": unjudged and Unjudged(unjudged)}))
 
