@@ -30,17 +30,17 @@ from radir_training.retraining.plan import Plan
 from radir_training.retraining.snapshot import counted, of_kind, taken
 from radir_training.retraining.steps import STEPS, StepName
 
-from .retraining_material import STUDIES, begin
+from .retraining_material import PLAN, STUDIES, begin
 from .test_retraining import KEY, archive, catalogue, champion, command, let_the_lease_run_out, stop_before
 
 __all__ = ["archive", "catalogue", "champion"]  # fixtures
 
 
-@pytest.mark.parametrize("step", [StepName.SNAPSHOT, StepName.TRAIN, StepName.EVIDENCE])
-def test_cancelled_at_a_step_it_leaves_serving_as_it_is(
+@pytest.mark.parametrize("step", STEPS)
+def test_cancelled_at_any_step_it_leaves_serving_as_it_is(
     step: StepName, archive: Settings, catalogue: Catalogue
 ) -> None:
-    number = begin(catalogue)
+    number = begin(catalogue, replace(PLAN, recipe=replace(PLAN.recipe, epochs=1)))
     pipeline = Pipeline(catalogue, archive, number, worker="test", hook=stop_before(step, catalogue, number))
     assert pipeline.work() == "CANCELLED"
     assert catalogue.retraining.get(number).state == "CANCELLED"
