@@ -18,6 +18,7 @@ from .config import BACKBONE_STRIDE, AppearanceConfig
 from .efficientnet import EfficientNetLite
 
 LEAST_RANGE = 1e-6  # of an image's values
+ON_A_PROCESSOR = 2  # images at a time
 
 
 class Appearance(nn.Module):
@@ -46,7 +47,7 @@ class Appearance(nn.Module):
         counted = len(self.keys)
         row = [self.keys.index(key) if key in self.keys else counted for key in regions]
         self.register_buffer("row", torch.tensor(row), persistent=False)
-        self.backbone = EfficientNetLite(config.backbone).requires_grad_(False)
+        self.backbone = EfficientNetLite(config.backbone).requires_grad_(False).to(memory_format=torch.channels_last)
         cells, features = math.prod(n // BACKBONE_STRIDE for n in config.shape), 2 * self.backbone.width
         self.register_buffer("places", torch.full((counted, cells), 1 / cells))
         self.register_buffer("mean", torch.zeros(counted, features))
@@ -71,13 +72,22 @@ class Appearance(nn.Module):
     def features(self, images: Tensor, lateral: Tensor) -> Tensor:
         """Mean and spread of the backbone's features in each region, float32 [batch, counted, 2 width]."""
         low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-        shown = 2 * (images - low) / (high - low).clamp(min=LEAST_RANGE) - 1
-        maps = self.backbone(shown.expand(-1, 3, -1, -1)).flatten(2)
+        maps = self._maps(2 * (images - low) / (high - low).clamp(min=LEAST_RANGE) - 1)
         with torch.autocast(maps.device.type, enabled=False):  # a spread is a difference of nearly equal numbers
             maps, everywhere = maps.float(), torch.full_like(self.places, 1 / maps.shape[2])
             places = torch.where(lateral[:, None, None], everywhere, self.places.float())
             mean, square = (maps @ places.mT).mT, (maps.square() @ places.mT).mT
             return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=-1)
+
+    def _maps(self, shown: Tensor) -> Tensor:
+        """What the backbone makes of images [batch, 1, rows, columns]: [batch, width, cells].
+
+        A processor gets a few images at a time, so that what a layer hands to the next one stays in its cache: that
+        takes a quarter of the time.
+        """
+        together = ON_A_PROCESSOR if shown.device.type == "cpu" else max(1, len(shown))
+        colours = shown.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return torch.cat([self.backbone(some) for some in colours.split(together)]).flatten(2)
 
 
 def reduced(images: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -38,12 +38,14 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         margins = [
-            max(0, (math.ceil(n / self.stride) - 1) * self.stride + self.kernel - n) for n in (x.shape[3], x.shape[2])
+            max(0, (math.ceil(n / self.stride) - 1) * self.stride + self.kernel - n) for n in (x.shape[2], x.shape[3])
         ]
-        if any(margins):
-            x = functional.pad(x, [side for margin in margins for side in (margin // 2, margin - margin // 2)])
-        out: Tensor = self.conv(x)
-        return functional.relu6(out) if self.active else out
+        if any(margin % 2 for margin in margins):
+            x = functional.pad(x, [side for margin in margins[::-1] for side in (margin // 2, margin - margin // 2)])
+            margins = [0, 0]
+        conv, half = self.conv, [margin // 2 for margin in margins]  # a margin within the convolution costs no copy
+        out = functional.conv2d(x, conv.weight, conv.bias, conv.stride, half, conv.dilation, conv.groups)
+        return functional.relu6(out, inplace=True) if self.active else out
 
 
 class InvertedBottleneck(nn.Module):

@@ -15,6 +15,7 @@ from radir_pacs.errors import BadInput
 
 from .batch_sharding import Ranks
 from .objective import TRIPLET_REGIONS
+from .precision import autocast
 from .recipe import stages
 from .train import Training
 
@@ -126,10 +127,9 @@ def _remembered(training: Training, queries: int) -> int:
         return tensor
 
     asked = torch.zeros(queries, network.config.width, device=training.device)
-    half = training.recipe.half_precision
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast(training.device.type, torch.bfloat16, enabled=half),
+        autocast(training.device, wanted=training.recipe.half_precision),
     ):
         tokens = batch.images
         if not training.data.encoded:

@@ -14,6 +14,7 @@ from radir_pacs.types import ImageKind, Region
 from ..data.statements import ABSENT
 from . import losses
 from .batch_sharding import BatchSharding
+from .precision import autocast
 from .recipe import Loss, Recipe
 from .training_set import Batch, TrainingSet
 
@@ -60,7 +61,7 @@ class Objective:
 
     def __call__(self, network: RadirNetwork, batch: Batch, step: int, generator: torch.Generator) -> Measured:
         recipe, wanted, device = self.recipe, self.recipe.losses, batch.images.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.half_precision):
+        with autocast(device, wanted=recipe.half_precision):
             regions = self.regions if recipe.conditional else self.regions[self.whole : self.whole + 1]
             asked = network.text(self.names.drawn(generator)[regions].to(device))
             phrases = self._phrases(generator) if "asked" in wanted and recipe.conditional else None

@@ -56,7 +56,7 @@ class Recipe:
     augment: bool = (
         True  # much slows the learning of fine details: ``radir train`` leaves it off for synthetic patients
     )
-    half_precision: bool = True  # bfloat16 autocast
+    half_precision: bool = True  # bfloat16, where the device has instructions for it
     accumulate: int = 1  # parts of a batch, one held in memory at a time; the losses are those of the whole batch
     stages: Literal["joint", "published"] = "joint"  # published: the encoders for half the time, then decoder and heads
     withheld: tuple[
