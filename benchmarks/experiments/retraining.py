@@ -52,7 +52,7 @@ REGIONS = ("chest", "right_lung", "left_lung", "heart")
 KEY = bytes(range(32))  # of the installation: the same patients are held out whenever this is repeated
 ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
 COMPARED = 40  # questions whose answers before a promotion and after a rollback are compared
-BEFORE_S, SHADOW_S, AFTER_S, PIXELS_S = 15.0, 15.0, 8.0, 20.0
+BEFORE_S, SHADOW_S, AFTER_S, PIXELS_S = 20.0, 40.0, 10.0, 30.0
 WAIT_S = 1800.0
 
 
@@ -74,7 +74,7 @@ def wait(condition: Callable[[], bool], seconds: float = WAIT_S) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise SystemExit("error: it takes too long")
-        time.sleep(0.5)
+        time.sleep(2)
 
 
 def is_settled(settings: Settings, studies: int) -> bool:

@@ -36,12 +36,23 @@ def _story(story: Mapping[str, Any]) -> list[str]:
             f"{_step_s(steps.get('train')):.0f} s. {_verdict(run)}"
         )
         if examination := run["examination"]:
-            overall = examination["overall"]
-            found.append(
-                f"Recall@5 over abnormal queries, mean of the regions, on {run['data']['held_out_patients']} held-out "
-                f"patients: champion {overall['champion']:.3f}, challenger {overall['challenger']:.3f}, difference "
-                f"{_paired(overall)}. The regions with most queries: {_largest(examination['regions'])}."
+            means = examination.get("means", {"regions": examination["overall"]})
+            told = "; ".join(
+                f"mean of the {of} {one['champion']:.3f} to {one['challenger']:.3f}, difference {_paired(one)}"
+                for of, one in means.items()
             )
+            found.append(
+                f"Recall@5 over abnormal queries on {run['data']['held_out_patients']} held-out patients: {told}. "
+                f"The regions with most queries: {_largest(examination['regions'])}."
+            )
+        if watched := [gate["text"] for gate in run["gates"] if gate.get("watch")]:
+            found.append(
+                "Passed, but to be watched, since the whole interval lies below zero: " + "; ".join(watched) + "."
+            )
+    found.append(
+        "The trainer yields to everything else (nice 10), so on a machine that has other work its time says what that "
+        "left it."
+    )
     return found
 
 
@@ -91,7 +102,7 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
             table.append(" | ".join([f"| {name}", *(str(serve[key][figure]) for figure in figures)]) + " |")
     found += ["\n".join(table), *_shadow(serve.get("shadow") or [])]
     tokens = 3600 * serve["studies"] / serve["tokens_s"]
-    line = f"Encoding again: {tokens:,.0f} studies an hour from kept tokens"
+    line = f"Encoding again: {tokens:,.0f} studies per hour from kept tokens"
     if serve.get("pixels"):
         pixels = 3600 * serve["pixels"]["studies"] / serve["pixels"]["seconds"]
         line += (
@@ -131,12 +142,12 @@ def _curve(curve: Mapping[str, Any] | None) -> list[str]:
         return [*found, "Not measured."]
     found.append(
         f"The starter trained further on so many reports of another hospital, judged on {curve['judged_images']} "
-        f"radiographs of {curve['judged_patients']} held-out patients: Recall@5 over abnormal queries, mean of the "
-        "regions; paired difference to the starter with its 95 % bootstrap interval over patients. Default recipe, one "
-        "thread of a machine that was busy with other work: the seconds tell the order of magnitude."
+        f"radiographs of {curve['judged_patients']} held-out patients: Recall@5, mean of all abnormal queries; "
+        "paired difference to the starter with its 95 % bootstrap interval over patients. Default recipe, on a machine "
+        "that was busy with other work: the seconds tell the order of magnitude."
     )
     table = [
-        "| depth | reports | starter | challenger | difference | gates | training s | bytes a study to train on |",
+        "| depth | reports | starter | challenger | difference | gates | training s | bytes per study trained on |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for run in curve["runs"]:
