@@ -26,12 +26,14 @@ def made() -> dict[str, Any]:
     }
 
 
-def origin(about: Mapping[str, Any], name: str) -> str:
-    """What ``made`` tells, as the line with which the page ``name`` begins, below its title."""
+def origin(about: Mapping[str, Any], name: str | None = None) -> str:
+    """What ``made`` tells, as the line with which the page ``name`` begins, below its title; without a name: a page
+    that is kept by hand, from what a benchmark prints."""
     machine = about["machine"]
     return (
         f"Measured on {about['date']} at commit {about['commit']} on {machine['processor']}, {machine['cores']} cores "
-        f"(load average {machine['load_average']}), by `{about['command']}`; the figures stand in `{name}.json` too."
+        f"(load average {machine['load_average']}), by `{about['command']}`"
+        + ("." if name is None else f"; the figures stand in `{name}.json` too.")
     )
 
 
