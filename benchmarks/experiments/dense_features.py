@@ -161,7 +161,7 @@ def measured(args: argparse.Namespace, console: Console, folder: Path) -> None:
     features = with_features(learned, stem, cache)
     features_s = (time.process_time() - began) / len(learned)
     apart_features = with_features(apart, stem, cache)
-    console.print(f"features: {1000 * features_s:.1f} ms an image, of processor time")
+    console.print(f"features: {1000 * features_s:.1f} ms per image, of processor time")
 
     images = Images.read(args.data / COHEN, [SIDE], cache, console)
     rows, grades = graded(images, COHEN)
