@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import results
-from benchmarks.experiments.pooled_features import EACH, ONE, STANDARDISED, STARTER, FeatureMap
+from benchmarks.experiments.pooled_features import EACH, ONE, OWN, STANDARDISED, STARTER, FeatureMap
 from benchmarks.experiments.real_images import joined
 from benchmarks.experiments.real_rankings import (
     CXR,
@@ -64,7 +64,6 @@ from radir_training.learning.recipe import OURS
 from radir_training.learning.train import Step, train
 from radir_training.runs.held_out import split
 
-OWN = "the starter without its backbone"
 PIXELS = "pixels"
 
 
