@@ -158,12 +158,13 @@ def written(found: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"A vector for each region less one for all: {_paired(ways[EACH]['less'][ONE])} (95 %, paired). What is "
-        f"served is the row “{EACH}”: the import sees no images, so it cannot standardise. “{ONE}” is the same features "
-        "over the outline of the whole chest, about what a model gives that answers one vector.",
+        f"served is the row “{EACH}”: the import sees no images, so it cannot standardise. “{ONE}” is the same "
+        "features over the outline of the whole chest, about what a model gives that answers one vector.",
         "",
-        "The starter knows the two lower zones by name and answers the others for the lobe there, as it does when it is "
-        f"served. Asked for the lobe in the lower zones too, it finds more: {_paired(ways[LOBE]['less'][STARTER])}. "
-        "That was seen after these images had been looked at, so it is a reason to ask for lobes, and no proof.",
+        "The starter knows the two lower zones by name; in the others it is asked for the lobe there (the product "
+        "answers those zones by the lung, their parent, and says so). Asked for the lobe in the lower zones too, the "
+        f"difference is {_paired(ways[LOBE]['less'][STARTER])}. That way of asking was chosen after these images had "
+        "been looked at: it is a reason to ask for lobes, and no proof.",
     ]
     return "\n".join(lines)
 
