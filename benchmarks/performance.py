@@ -1,6 +1,6 @@
 """``python -m benchmarks.performance``: docs/performance.md from the pages of docs/results that are about speed.
 
-The page holds no figure of its own: each table comes from a benchmark, with the machine and the command that made it.
+The page holds no figure of its own: each table comes from a page of results, with the machine and the command.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ PAGES = (
 )
 _INTRODUCTION = """# Performance
 
-Each table below is a page of `docs/results`, written by the benchmark that it names, on the machine that it names; no
-figure is typed in. Times of a table are comparable with one another, since all its rows come from one run; on a machine
-that was busy (see its load average) they are longer than they need be, and processor times tell more.
+Each table below is a page of `docs/results` and begins with its day, commit, machine and command, and with what has
+changed since where it is older than the code. The benchmarks write these pages, except that of exact search, graphs
+and filters, which is copied from what its benchmark prints. Times of a table are comparable with one another, since
+all its rows come from one run; on a machine that was busy (see its load average) they are longer than they need be,
+and processor times tell more.
 """
 
 

@@ -26,21 +26,32 @@ def made() -> dict[str, Any]:
     }
 
 
+def origin(about: Mapping[str, Any], name: str | None = None) -> str:
+    """What ``made`` tells, as the line with which the page ``name`` begins, below its title; without a name: a page
+    that is kept by hand, from what a benchmark prints."""
+    machine = about["machine"]
+    return (
+        f"Measured on {about['date']} at commit {about['commit']} on {machine['processor']}, {machine['cores']} cores "
+        f"(load average {machine['load_average']}), by `{about['command']}`"
+        + ("." if name is None else f"; the figures stand in `{name}.json` too.")
+    )
+
+
 def write(folder: Path, name: str, figures: Mapping[str, Any], page: str) -> Path:
     """Write ``name``.json and ``name``.md into ``folder``; the page begins with its ``#`` title. Returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     about = made()
     text = json.dumps({"made": about, **figures}, separators=(",", ":"), default=str)
     (folder / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
-    title, _, rest = page.strip().partition("\n")
-    machine = about["machine"]
-    origin = (
-        f"Measured on {about['date']} at commit {about['commit']} on {machine['processor']}, {machine['cores']} cores "
-        f"(load average {machine['load_average']}), by `{about['command']}`; the figures stand in `{name}.json` too."
-    )
     path = folder / f"{name}.md"
-    path.write_text(f"{title}\n\n{origin}\n\n{rest.strip()}\n", encoding="utf-8")
+    path.write_text(headed(page, origin(about, name)), encoding="utf-8")
     return path
+
+
+def headed(page: str, line: str) -> str:
+    """The page with ``line`` below its title. A page of figures that were measured before keeps their origin by it."""
+    title, _, rest = page.strip().partition("\n")
+    return f"{title}\n\n{line}\n\n{rest.strip()}\n"
 
 
 def _processor() -> str:

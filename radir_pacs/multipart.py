@@ -26,7 +26,7 @@ class TooManyParts(TooLarge):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class MimePart:
     """One part: its headers with lower-case names, and its body, to be read to the end before the next part."""
 
     headers: Mapping[str, str]
@@ -49,7 +49,7 @@ class MultipartReader:
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         self._buffer = bytearray(b"\r\n")  # so that the first delimiter looks like the others
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[MimePart]:
         for _ in self._until_delimiter():
             pass  # the preamble
         parts = 0
@@ -58,7 +58,7 @@ class MultipartReader:
             if parts > self._most_parts:
                 raise TooManyParts(f"the multipart body has more than {self._most_parts} parts")
             body = self._until_delimiter()
-            yield Part(headers=self._headers(), body=body)
+            yield MimePart(headers=self._headers(), body=body)
             for _ in body:
                 pass  # discard what the caller left unread
 

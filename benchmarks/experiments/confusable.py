@@ -40,10 +40,11 @@ def written(found: Mapping[str, Any]) -> str:
         "",
         *table(found),
         "",
-        "By pairwise accuracy, the region's vectors lie above the pixels of the region with parted intervals for "
-        f"{_listed(told)}, and above chance with the whole interval for {_listed(above)}. The whole "
-        f"chest's vectors lie above them with parted intervals for {_listed(better_whole)}: nobody here has another "
-        "finding that would distract, and an effusion belongs to the pleura more than to a zone of the lung.",
+        "By pairwise accuracy, the region's vectors lie above the pixels of the region with intervals that do not "
+        f"overlap for {_listed(told)}, and above chance with the whole interval for {_listed(above)}. The whole "
+        f"chest's vectors lie above them with intervals that do not overlap for {_listed(better_whole)}: nobody here "
+        "has another finding that would distract, and an effusion belongs to the pleura more than to a zone of the "
+        "lung.",
         "",
         "## By seed: pairwise accuracy of the region's vectors",
         "",

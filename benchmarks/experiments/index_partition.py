@@ -128,7 +128,7 @@ def page(rows: list[dict[str, Any]], count: int, dim: int) -> str:
     lines = [
         f"# A partition of {count:,} vectors of {dim} numbers",
         "",
-        f"One segment and a tail of {TAIL:,}; k = {K}, one thread asks, {QUERIES} queries, recall over 100. Bytes a "
+        f"One segment and a tail of {TAIL:,}; k = {K}, one thread asks, {QUERIES} queries, recall over 100. Bytes per "
         "vector: of the mapped files, which every process shares, and private to each process. CPU seconds of a build "
         "include the check in a child.",
         "",

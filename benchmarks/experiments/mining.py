@@ -22,6 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from benchmarks.experiments.corpora import Half, LabelledReport, read_ct_rate_sample, read_open_i
 from benchmarks.experiments.label_measures import LabelScore, PlaceScore, score_places
 from benchmarks.experiments.mesh import read_code
@@ -206,6 +207,7 @@ def main() -> None:
     console, miner = Console(), Miner()
     reports = chain(read_open_i(args.data / "reports_iu"), read_ct_rate_sample(args.data / "reports_ct"))
     mined = [(report, miner.mine(report.text, report.kind).findings) for report in reports]
+    console.print(results.origin(results.made()), soft_wrap=True)
     labels(mined, console)
     places(mined, console)
     speed(mined, console)

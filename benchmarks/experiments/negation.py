@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from radir_pacs.reports import Certainty, Finding, FindingKind, Miner, Polarity
 from radir_pacs.reports.labels import label_set
 from radir_pacs.reports.reading import read_sentence, shifted
@@ -122,7 +123,9 @@ def main() -> None:
             for name, gold in report.labels.items():
                 scores[name].add(label_set(name, miner.lexicon).of(findings), gold)
         table.add_row(reader, *(f"{scores[name].micro.f1:.3f}" for name in names), f"{len(reports) / seconds:,.0f}")
-    Console().print(table)
+    console = Console()
+    console.print(results.origin(results.made()), soft_wrap=True)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -174,13 +174,14 @@ def of_pixels(images: F32, *, zone: bool) -> Vectors:
     return vectors
 
 
-def of_bundle(bundle: Bundle, images: Images, *, own: bool = False) -> Vectors:
-    """``own``: without what a backbone adds."""
+def of_bundle(bundle: Bundle, images: Images, *, own: bool = False, by_lobe: bool = False) -> Vectors:
+    """``own``: without what a backbone adds. ``by_lobe``: for the lobe in each zone, also where it knows the zone."""
     bundle.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     found = encoded(bundle, images.by_side[bundle.preprocessing.shape[0]])
     keys = frozenset(region.key for region in bundle.regions)
     numbers = bundle.network.config.embedding_dim if own else None
-    return lambda key: unit(found.of(key if key in keys else LOBES.get(key, key))[:, :numbers])
+    known = keys - LOBES.keys() if by_lobe else keys
+    return lambda key: unit(found.of(key if key in known else LOBES.get(key, key))[:, :numbers])
 
 
 def cosines(vectors: Vectors, asking: Vectors | None = None) -> Scores:

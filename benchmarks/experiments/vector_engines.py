@@ -179,14 +179,14 @@ def page(rows: list[dict[str, Any]], queries: int) -> str:
     lines = [
         "# Engines that hold the vectors",
         "",
-        f"One region, {DIM} numbers a vector, {queries} queries on one thread, a search as a question makes it:"
+        f"One region, {DIM} numbers per vector, {queries} queries on one thread, a search as a question makes it:"
         " candidates by the engine, vectors and deletions by the catalogue, filters as a mask. Bytes held: files of the"
         " local engine, table and index of pgvector, private memory of the milvus-lite server. Other work ran meanwhile"
         " (see the load average): times are upper bounds, and comparable with one another only roughly.",
         "",
-        "| vectors | engine | filled in s | bytes held a vector | bytes a vector in each process |"
+        "| vectors | engine | filled in s | bytes held per vector | bytes per vector in each process |"
         + "".join(f" recall@10 / p50 / p99 ms, {share:.0%} pass |" for share in SHARES)
-        + " µs a candidate | µs a vector of the catalogue |",
+        + " µs per candidate | µs per vector of the catalogue |",
         "|---" * (7 + len(SHARES)) + "|",
     ]
     for row in rows:

@@ -70,14 +70,14 @@ def page(
     lines = [
         "# What engines need at 1, 10 and 100 million studies",
         "",
-        f"{REGIONS} regions that are asked about, {dim} numbers a vector, one model: straight lines through what was"
+        f"{REGIONS} regions that are asked about, {dim} numbers per vector, one model: straight lines through what was"
         f" [measured at up to 50,000 vectors]({source}.md), on a busy machine; nothing of this size was run. Filling is"
         " by one indexer, slowed by the load of that hour; a large graph grows more slowly. Local files are mapped:"
         " what is held is shared by the processes of a machine. Milvus is milvus-lite, one process that holds all"
         " in its own memory: its line shows that it is no choice for such sizes, and nothing about a cluster. An engine"
         " measured at one size only has what does not grow in its bytes.",
         "",
-        f"| engine | bytes a vector | {' | '.join(f'{n // 1_000_000} M: held, process, fill' for n in STUDIES)} |",
+        f"| engine | bytes per vector | {' | '.join(f'{n // 1_000_000} M: held, process, fill' for n in STUDIES)} |",
         "|---" * (2 + len(STUDIES)) + "|",
     ]
     for name, by_count in table.items():

@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import results
 from radir_pacs.index import Allowed, Partition, Selection, build, exact_search, open_generation
 from radir_pacs.index.builder import GraphSettings
 from radir_pacs.index.graph import EF_SEARCH, Graph
@@ -168,6 +169,7 @@ def main() -> None:
     sizes = sorted(int(size) for size in arguments.sizes.split(","))
     console = Console()
     queries = embeddings(QUERIES, arguments.dim, 4)
+    console.print(results.origin(results.made()), soft_wrap=True)
     graph = by_size(console, sizes, arguments.dim, queries)
     vectors = embeddings(sizes[-1], arguments.dim, 2)
     by_fetch(console, graph, vectors, queries)

@@ -28,7 +28,7 @@ _PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class StoredObject:
     """An object that is named by the snapshot, and what is in it."""
 
     sha256: str
@@ -54,8 +54,8 @@ class Manifest:
     version: str
     schema_version: int
     tables: dict[str, int]
-    database: Part
-    blobs: Part
+    database: StoredObject
+    blobs: StoredObject
     blob_count: int
     blob_bytes: int
     files: list[KeptFile] = field(default_factory=list)
@@ -73,8 +73,8 @@ class Manifest:
                 **told
                 | {
                     "made_at": datetime.fromisoformat(told["made_at"]),
-                    "database": Part(**told["database"]),
-                    "blobs": Part(**told["blobs"]),
+                    "database": StoredObject(**told["database"]),
+                    "blobs": StoredObject(**told["blobs"]),
                     "files": [KeptFile(**file) for file in told["files"]],
                 }
             )
@@ -95,8 +95,8 @@ class Measured:
             yield piece
 
     @property
-    def part(self) -> Part:
-        return Part(sha256=self._hash.hexdigest(), size_bytes=self._size_bytes)
+    def part(self) -> StoredObject:
+        return StoredObject(sha256=self._hash.hexdigest(), size_bytes=self._size_bytes)
 
 
 class Repository:
@@ -157,7 +157,7 @@ class Repository:
         """Write the manifest: the snapshot is whole from now on."""
         self._write(f"snapshots/{manifest.name}/manifest", [manifest.to_json()])
 
-    def write_part(self, snapshot: str, part: str, content: Iterable[bytes]) -> Part:
+    def write_part(self, snapshot: str, part: str, content: Iterable[bytes]) -> StoredObject:
         """Write "database" or "blobs" of a snapshot."""
         measured = Measured(content)
         self._write(f"snapshots/{snapshot}/{part}", measured)

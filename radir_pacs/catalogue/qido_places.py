@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+
+from cachetools import TTLCache
 
 SEARCHES_MAX = 256
 PLACES_MAX = 64  # of one search
@@ -30,16 +31,13 @@ class Places:
     """Threads may share it. ``clock`` in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
         self._lock = threading.Lock()
-        self._searches: OrderedDict[Hashable, tuple[float, list[Place]]] = OrderedDict()
+        self._searches: TTLCache[Hashable, list[Place]] = TTLCache(SEARCHES_MAX, KEPT_S, timer=clock)
 
     def nearest(self, search: Hashable, row: int) -> Place:
         """The last place known that is not behind match number ``row``."""
         with self._lock:
-            until, places = self._searches.get(search, (0.0, []))
-            if until < self._clock():
-                return FIRST
+            places = self._searches.get(search, [])
             at = bisect_right(places, row, key=lambda place: place.row)
             return places[at - 1] if at else FIRST
 
@@ -53,8 +51,5 @@ class Places:
             return
         place = Place(row=row + at, newest_first=studies[-1][0], study_uid=studies[-1][1])
         with self._lock:
-            until, places = self._searches.pop(search, (0.0, []))
-            kept = [] if until < self._clock() else [other for other in places if other.row != place.row]
-            self._searches[search] = (self._clock() + KEPT_S, sorted([*kept, place])[-PLACES_MAX:])
-            while len(self._searches) > SEARCHES_MAX:
-                self._searches.popitem(last=False)
+            kept = [other for other in self._searches.get(search, []) if other.row != place.row]
+            self._searches[search] = sorted([*kept, place])[-PLACES_MAX:]  # its time begins anew

@@ -151,8 +151,8 @@ def compare(args: argparse.Namespace, settings: Settings) -> int:
             ("agreement of reports, serving", one.serving_agreement, 3),
             ("agreement of reports, in shadow", one.shadow_agreement, 3),
             ("gain in agreement", one.agreement_gain, 3),
-            ("ms an answer, serving", one.serving_ms, 1),
-            ("ms an answer, in shadow", one.shadow_ms, 1),
+            ("ms per answer, serving", one.serving_ms, 1),
+            ("ms per answer, in shadow", one.shadow_ms, 1),
         ):
             shown = [f"{value:.{digits}f}" for value in (mean.mean, mean.low, mean.high)]
             table.add_row(name, shown[0], f"{shown[1]} to {shown[2]}", str(mean.count))

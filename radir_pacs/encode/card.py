@@ -111,6 +111,8 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "It knows no region apart: a question about one is answered for the whole chest."
     if manifest["kind"] == "CXR":
         yield "A lateral view is not asked for regions of one side."
+    if manifest["training"].get("source") == "synthetic" and "began_with" not in manifest["training"]:
+        yield f"Trained on synthetic patients only; on real {_IMAGES[manifest['kind']]} nothing was measured."
     yield from _weak(manifest)
     yield "Recall on patients unlike those it was measured on is not known."
 

@@ -23,7 +23,7 @@ _DEEPEST = 20_000  # looked at in a region at most; a list that needs more is no
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class RegionSearch:
     """One region of a question: its partition, what may answer, the study's unit vector, and how much it counts."""
 
     partition: Partition
@@ -50,7 +50,7 @@ class Ranked:
         return replace(self, labels=self.labels[which], scores=self.scores[which], by_part=self.by_part[which])
 
 
-def ranked(parts: Sequence[Part], k: int) -> Ranked:
+def ranked(parts: Sequence[RegionSearch], k: int) -> Ranked:
     """The ``k`` best cases that have every one of ``parts`` (at least one, of one model).
 
     Raises BadInput where several are asked for more than they can be merged for.
@@ -76,7 +76,7 @@ def ranked(parts: Sequence[Part], k: int) -> Ranked:
         depth *= _DEEPER
 
 
-def page_of(parts: Sequence[Part], after: PageMark | None, seen: int, limit: int) -> Ranked:
+def page_of(parts: Sequence[RegionSearch], after: PageMark | None, seen: int, limit: int) -> Ranked:
     """At most ``limit`` cases, behind the first ``seen`` ones or, with ``after``, behind the case where it ended."""
     wanted = seen + limit
     while True:
@@ -91,7 +91,7 @@ def page_of(parts: Sequence[Part], after: PageMark | None, seen: int, limit: int
         wanted *= 2  # some that were not there at the first page stand before it
 
 
-def _merged(parts: Sequence[Part], found: Sequence[Hits], k: int) -> Ranked:
+def _merged(parts: Sequence[RegionSearch], found: Sequence[Hits], k: int) -> Ranked:
     labels = np.unique(np.concatenate([hits.labels for hits in found]))
     by_part = np.stack([part.partition.scores(part.vector, labels) for part in parts], axis=1)
     everywhere = ~np.isnan(by_part).any(axis=1)  # a region that an image does not show is no likeness
@@ -107,14 +107,14 @@ def _merged(parts: Sequence[Part], found: Sequence[Hits], k: int) -> Ranked:
     )
 
 
-def _is_complete(parts: Sequence[Part], found: Sequence[Hits], scores: F32, k: int, depth: int) -> bool:
+def _is_complete(parts: Sequence[RegionSearch], found: Sequence[Hits], scores: F32, k: int, depth: int) -> bool:
     if any(len(hits.labels) < depth for hits in found):
         return True  # that region named every case that it has
     bound = float(np.array([hits.scores[-1] for hits in found]) @ _shares(parts))
     return len(scores) >= k and float(scores[-1]) >= bound
 
 
-def _shares(parts: Sequence[Part]) -> F32:
+def _shares(parts: Sequence[RegionSearch]) -> F32:
     weights = np.array([part.weight for part in parts], np.float32)
     shares: F32 = weights / weights.sum()
     return shares

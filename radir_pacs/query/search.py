@@ -27,7 +27,7 @@ from radir_pacs.query.explain import Explanation
 from radir_pacs.query.index_check import IndexCheck
 from radir_pacs.query.nearest import neighbours, related
 from radir_pacs.query.partitions import Partitions
-from radir_pacs.query.ranking import Part, Ranked, page_of
+from radir_pacs.query.ranking import Ranked, RegionSearch, page_of
 from radir_pacs.query.remarks import remarks
 from radir_pacs.query.representative import picture_of, slices_of
 from radir_pacs.query.shadow import ShadowQuestions
@@ -78,10 +78,10 @@ class _Place:
     selection: Selection
     candidates: int
 
-    def part(self, encoding: Encoding, weight: float) -> Part:
+    def part(self, encoding: Encoding, weight: float) -> RegionSearch:
         """What is searched for ``encoding`` here."""
         vector = encoding.vectors[encoding.regions.index(self.region.key)]
-        return Part(partition=self.partition, selection=self.selection, vector=vector, weight=weight)
+        return RegionSearch(partition=self.partition, selection=self.selection, vector=vector, weight=weight)
 
 
 class Searcher:
@@ -202,7 +202,7 @@ class Searcher:
         )
 
     @contextmanager
-    def _searching(self, parts: list[Part]) -> Iterator[None]:
+    def _searching(self, parts: list[RegionSearch]) -> Iterator[None]:
         """Raises NotReady where an outside engine has lost what one of ``parts`` had there."""
         try:
             yield

@@ -32,7 +32,7 @@ from radir_pacs.encode.folder import ENCODER
 from radir_pacs.errors import BadInput, BundleRefused, NotReady
 from radir_pacs.models import Registry
 from radir_pacs.models.bundles import bundle_folder
-from radir_pacs.query.ranking import Part, Ranked, ranked
+from radir_pacs.query.ranking import Ranked, RegionSearch, ranked
 from radir_pacs.similar_cases import Notice, NoticeCode, Words, WordsOf
 from radir_pacs.types import F32, Encoding
 
@@ -85,7 +85,7 @@ class WordOrder:
                 raise BadInput(f"the model is trained on the {region.name}: ask for that region, which is found better")
 
     def page_of(
-        self, part: Part, answering: Answering, words: Words, seen: int, limit: int
+        self, part: RegionSearch, answering: Answering, words: Words, seen: int, limit: int
     ) -> tuple[Ranked, int, list[Notice]]:
         """At most ``limit`` cases behind the first ``seen``, how many were ordered, and what must be said of it.
 

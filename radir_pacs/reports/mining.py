@@ -31,6 +31,7 @@ class Miner:
     def __init__(self, lexicon: Lexicon | None = None, *, remember: int = 50_000) -> None:
         self.lexicon = lexicon or load()
         self._remember = remember
+        # the first to come goes first: a hit is a look-up in a dict, where cachetools costs a Python call per sentence
         self._readings: dict[str, OrderedDict[str, SentenceReading]] = {language: OrderedDict() for language in READ}
 
     def lexicon_of(self, language: str) -> Lexicon | None:

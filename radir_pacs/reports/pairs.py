@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 from scipy.sparse import csr_matrix
 
 from radir_pacs import durable
@@ -87,7 +87,8 @@ class SetScores:
             (data.astype(np.float32), self._items, self._starts), shape=(len(sets), len(vocabulary))
         )
         self.count = len(sets)
-        self._kept: OrderedDict[tuple[int, int], F32] = OrderedDict()
+        largest = len(self._similarity) * BLOCK * np.dtype(np.float32).itemsize  # a block of rows asks for two by turns
+        self._kept: LRUCache[tuple[int, int], F32] = LRUCache(max(_KEPT_BYTES, 2 * largest), getsizeof=_nbytes)
 
     def block(self, rows: slice, columns: slice) -> F32:
         """Scores in [0, 1], float32 [rows, columns]."""
@@ -101,7 +102,7 @@ class SetScores:
         return np.asarray(self._weights[rows] @ self._best(columns), np.float32)
 
     def _best(self, columns: slice) -> F32:
-        """best[v, u] for the sets u of ``columns``; the latest are kept, within ``_KEPT_BYTES``."""
+        """best[v, u] for the sets u of ``columns``; the latest used are kept, within ``_KEPT_BYTES``, two at least."""
         key = (columns.start, columns.stop)
         if columns.stop - columns.start > BLOCK:
             return np.concatenate([self._best(part) for part in blocks(columns.stop, BLOCK, columns.start)], axis=1)
@@ -115,10 +116,11 @@ class SetScores:
                 # the similarity is symmetric: whole rows are gathered and reduced along the first axis, which is faster
                 found[part] = np.maximum.reduceat(self._similarity[members, part], starts, axis=0).T
             self._kept[key] = found
-            while len(self._kept) > 2 and sum(kept.nbytes for kept in self._kept.values()) > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
         return found
+
+
+def _nbytes(found: F32) -> int:
+    return found.nbytes
 
 
 def blocks(stop: int, size: int = BLOCK, start: int = 0) -> list[slice]:

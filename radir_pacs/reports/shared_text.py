@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from radir_pacs.reports.language import READ, language_of
 from radir_pacs.reports.lexicon import load
 from radir_pacs.reports.lexicon_data import FIRST
-from radir_pacs.reports.studies import Part, titled_parts
+from radir_pacs.reports.studies import TextPart, titled_parts
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -57,5 +57,5 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text.lower()))
 
 
-def _joined(text: str, parts: Sequence[Part]) -> str:
+def _joined(text: str, parts: Sequence[TextPart]) -> str:
     return "\n\n".join(filter(None, (text[part.title : part.end].strip() for part in parts)))

@@ -53,7 +53,7 @@ class Titles:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class TextPart:
     """``kinds``: of the studies that it is about; None: of all, as what stands before the first title.
 
     ``title``: where its title begins; its own text begins at ``start``.
@@ -66,27 +66,27 @@ class Part:
     titled: tuple[frozenset[ImageKind | None], ...] = ()  # what each of its titles names
 
 
-def parts_of(text: str, titles: Titles, headings: Headings, words: Set[str]) -> tuple[Part, ...]:
+def parts_of(text: str, titles: Titles, headings: Headings, words: Set[str]) -> tuple[TextPart, ...]:
     """The parts of a text in order; one for a text about one modality."""
     parts = titled_parts(text, titles, headings) if titles.names_several(words) else ()
     if len({kinds for part in parts for kinds in part.titled}) < 2:
-        return (Part(title=0, start=0, end=len(text), kinds=None),)
+        return (TextPart(title=0, start=0, end=len(text), kinds=None),)
     return parts
 
 
-def titled_parts(text: str, titles: Titles, headings: Headings) -> tuple[Part, ...]:
+def titled_parts(text: str, titles: Titles, headings: Headings) -> tuple[TextPart, ...]:
     """The parts of a text by its titles, also where all name one modality; none without a title."""
     found = list(_titled(text, titles, headings))
     if not found:
         return ()
-    parts = [Part(title=0, start=0, end=found[0][0], kinds=None)]
+    parts = [TextPart(title=0, start=0, end=found[0][0], kinds=None)]
     for (title, start, kinds), (following, _, _) in zip(found, [*found[1:], (len(text), 0, frozenset())], strict=True):
         titled: tuple[frozenset[ImageKind | None], ...] = (kinds,)
         if parts[-1].kinds is not None and not text[parts[-1].start : parts[-1].end].strip(" \n\t:=-*"):
             kinds |= parts[-1].kinds  # two titles above one text
             titled = (*parts[-1].titled, *titled)
             title = parts.pop().title
-        parts.append(Part(title=title, start=start, end=following, kinds=kinds, titled=titled))
+        parts.append(TextPart(title=title, start=start, end=following, kinds=kinds, titled=titled))
     return (*parts[:-1], *_without_common_impression(text, parts, headings))
 
 
@@ -134,7 +134,7 @@ def _titled(text: str, titles: Titles, headings: Headings) -> Iterator[tuple[int
         yield line.start(), line.start() + (colon + 1 if colon >= 0 else len(line[0])), kinds
 
 
-def _without_common_impression(text: str, parts: list[Part], headings: Headings) -> Iterator[Part]:
+def _without_common_impression(text: str, parts: list[TextPart], headings: Headings) -> Iterator[TextPart]:
     """The last part; an impression at its end belongs to all studies where none of the others has one."""
     last = parts[-1]
     sections = split_sections(text[last.start : last.end], headings)
@@ -145,4 +145,4 @@ def _without_common_impression(text: str, parts: list[Part], headings: Headings)
         return
     cut = last.start + sections[at - 1].end
     yield replace(last, end=cut)
-    yield Part(title=cut, start=cut, end=last.end, kinds=None)
+    yield TextPart(title=cut, start=cut, end=last.end, kinds=None)

@@ -58,6 +58,13 @@ def test_regions_at_the_random_line_are_named_among_the_limits(tmp_path: Path) -
     assert "It has collapsed" in saved(tmp_path / "bad", metrics=metrics).split("## Limits")[1]
 
 
+def test_a_network_of_synthetic_patients_alone_says_so(tmp_path: Path) -> None:
+    said = "- Trained on synthetic patients only; on real chest radiographs nothing was measured."
+    assert said in saved(tmp_path / "alone", training={"source": "synthetic"})
+    assert said not in saved(tmp_path / "local", training={"source": "local"})
+    assert said not in saved(tmp_path / "went on", training={"source": "synthetic", "began_with": "cxr-tiny-0"})
+
+
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     card = saved(tmp_path / "model", metrics={}, training={})
     assert NOT_MEASURED in card and f"- data: {NOT_SAID}" in card and f"- licence: {NOT_SAID}" in card

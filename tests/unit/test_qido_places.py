@@ -44,9 +44,9 @@ def test_places_are_forgotten() -> None:
     now = [0.0]
     places = Places(clock=lambda: now[0])
     places.remember("a", 0, studies(1, 2), one_each=True)
-    now[0] = KEPT_S
+    now[0] = KEPT_S - 1
     assert places.nearest("a", 2) != FIRST
-    now[0] = KEPT_S + 1
+    now[0] = KEPT_S
     assert places.nearest("a", 2) == FIRST
     places.remember("a", 7, studies(3), one_each=True)
     assert places.nearest("a", 2) == FIRST and places.nearest("a", 7).row == 7

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import performance
+import pytest
+
+from benchmarks import performance, results
 from benchmarks.speed import three_machines
 
 ROOT = Path(__file__).parents[2]
+PAGES = sorted((performance.DOCS / "results").glob("*.md"))
+ORIGIN = re.compile(r"Measured (on|from) 20\d\d-\d\d-\d\d.* commit [0-9a-f]{7,10}.* \d+ cores.*, by .*`[^`]+`")
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -29,6 +34,20 @@ def test_a_page_says_how_it_was_made(tmp_path: Path) -> None:
     assert {"machine", "date", "commit", "command"} == set(figures["made"])
     assert figures["made"]["command"].endswith("--work here --jobs 2") and figures["made"]["command"] in page
     assert figures["made"]["machine"]["cores"] and figures["made"]["machine"]["processor"] in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_each_page_begins_with_its_origin(page: Path) -> None:
+    title, blank, origin, *_ = page.read_text().splitlines()
+    assert title.startswith("# ") and not blank and ORIGIN.match(origin), (
+        f"{page.name}: date, commit, machine and command (benchmarks.results.origin) below the title"
+    )
+
+
+@pytest.mark.parametrize("name", ["page", None])
+def test_what_a_benchmark_writes_or_prints_is_an_origin(name: str | None) -> None:
+    line = results.origin(results.made() | {"commit": "0123456789"}, name)
+    assert ORIGIN.match(line) and ("`page.json`" in line) == (name is not None)
 
 
 def test_the_page_of_performance_is_made_of_the_results() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from radir_pacs.errors import BadInput, TooLarge
-from radir_pacs.multipart import Part
+from radir_pacs.multipart import MimePart
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.web.content_coding import InflatingStream
 from radir_pacs.web.dicomweb.bulk_parts import BulkParts
@@ -37,7 +37,7 @@ def test_empty_values_may_be_left_out_of_xml_within_reason() -> None:
 def test_one_part_that_many_instances_name_counts_each_time(tmp_path: Path) -> None:
     with BlobStore(tmp_path).incoming() as spool:
         bulk = BulkParts(spool=spool, left_bytes=250)
-        bulk.add(Part(headers={"content-location": "pixels"}, body=iter([bytes(60), bytes(40)])))
+        bulk.add(MimePart(headers={"content-location": "pixels"}, body=iter([bytes(60), bytes(40)])))
         assert [piece.length for piece in bulk.at("pixels")] == [100]
         bulk.at("pixels")
         with pytest.raises(TooLarge):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from radir_pacs.errors import BadInput, TooLarge
-from radir_pacs.multipart import Part
+from radir_pacs.multipart import MimePart
 from radir_pacs.storage.blobs import IncomingBlob
 
 from .accept import OCTETS, MediaType, parse_media_type
@@ -33,7 +33,7 @@ class BulkParts:
     left_bytes: int
     places: dict[str, list[Piece]] = field(default_factory=dict)
 
-    def add(self, part: Part) -> None:
+    def add(self, part: MimePart) -> None:
         """Spool the body of ``part``. Raises BadInput, StorageFailed."""
         place = _place(part.headers)
         if place is None:

@@ -15,7 +15,7 @@ from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, DicomRefused, RadirError, StorageFailed, TooLarge
 from radir_pacs.intake.instances import CONFLICT, StoreOutcome
 from radir_pacs.logs import trace_of
-from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MultipartReader, Part, Source
+from radir_pacs.multipart import MOST_PARTS, BrokenMultipart, MimePart, MultipartReader, Source
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.storage.blobs import IncomingBlob
 from radir_pacs.types import InstanceHeader
@@ -61,7 +61,7 @@ def store(study: str | None = None) -> Response:
     if sent.name == "multipart/related":
         parts = iter(MultipartReader(body, sent.parameters.get("boundary", "")))
     else:
-        parts = iter([Part(headers={"content-type": kind}, body=_chunks(body))])
+        parts = iter([MimePart(headers={"content-type": kind}, body=_chunks(body))])
     outcomes = _store_metadata(parts, study) if kind in _METADATA else _store_all(parts, study)
     kept = sum(outcome.ok for outcome in outcomes)
     for study_uid in sorted({outcome.study_uid for outcome in outcomes if outcome.ok}):
@@ -79,7 +79,7 @@ def _chunks(stream: Source) -> Iterator[bytes]:
         yield chunk
 
 
-def _store_all(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
+def _store_all(parts: Iterator[MimePart], study: str | None) -> list[StoreOutcome]:
     """One outcome per part. Raises BadInput when the body breaks before any part is complete."""
     outcomes: list[StoreOutcome] = []
     try:
@@ -95,7 +95,7 @@ def _store_all(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
     return outcomes
 
 
-def _store_one(part: Part, study: str | None) -> StoreOutcome:
+def _store_one(part: MimePart, study: str | None) -> StoreOutcome:
     context = services()
     with context.blobs.incoming() as incoming:
         try:
@@ -141,7 +141,7 @@ def _named(outcome: StoreOutcome, incoming: IncomingBlob) -> StoreOutcome:
     return replace(outcome, sop_class_uid=outcome.sop_class_uid or sop_class_uid, sop_uid=outcome.sop_uid or sop_uid)
 
 
-def _store_metadata(parts: Iterator[Part], study: str | None) -> list[StoreOutcome]:
+def _store_metadata(parts: Iterator[MimePart], study: str | None) -> list[StoreOutcome]:
     """One outcome for each data set. Nothing is stored until the whole body has arrived, since bulk data come last.
 
     Raises BadInput, BrokenMultipart, TooLarge, StorageFailed.
@@ -158,7 +158,7 @@ def _store_metadata(parts: Iterator[Part], study: str | None) -> list[StoreOutco
         return [_store_described(attributes, bulk, study) for attributes in data_sets]
 
 
-def _read_metadata(parts: Iterator[Part], bulk: BulkParts) -> list[Any]:
+def _read_metadata(parts: Iterator[MimePart], bulk: BulkParts) -> list[Any]:
     """The data sets that the ``parts`` describe, in the DICOM JSON model; other parts go to ``bulk``."""
     data_sets: list[Any] = []
     left_bytes = METADATA_BYTES
@@ -209,7 +209,7 @@ def _uid(attributes: Any, tag: str) -> str:
     return uid if isinstance(uid, str) and is_valid_uid(uid) else ""
 
 
-def _receive(part: Part, incoming: IncomingBlob, most_bytes: int) -> None:
+def _receive(part: MimePart, incoming: IncomingBlob, most_bytes: int) -> None:
     """The body of ``part`` into a file on the disk, a chunk at a time. Raises TooLarge, StorageFailed."""
     services().intake.check_room()
     size = 0
