@@ -1,7 +1,8 @@
 """Questions over HTTP at 10,000, 100,000 and 1,000,000 studies, beside the same vectors in other libraries.
 
     python -m benchmarks.speed.query_http [--sizes 10000,100000,1000000] [--work DIR] [--seconds 20]
-        [--peers "numpy exact,hnswlib,faiss,pgvector"] [--fill | --migrate] [--json] [--out docs/results]
+        [--peers "numpy exact,hnswlib,faiss,pgvector"] [--peers-most N --peers-of FILE] [--fill | --migrate] [--json]
+        [--out docs/results]
 
 Fills a home folder of its own with studies (`hospital`; ``--work`` keeps it for the next run), starts the real
 processes, and asks from small clients, one process each, over keep-alive connections. In this order: the first
@@ -11,7 +12,9 @@ exact search over the cases that may be answered.
 
 A run takes its time for filling and for building the peers' indexes. ``--fill`` does that alone, on a machine that may
 be busy; a run with the same ``--work`` then measures, when it is quiet. A home folder that another version filled is
-refused, or brought up to date by ``--migrate``. hnswlib comes with the extra ``benchmark``, and needs a compiler.
+refused, or brought up to date by ``--migrate``. The peers take half an hour to build a million vectors: with
+``--peers-most 100000 --peers-of docs/results/query-http.json`` their figures at a million are those of an earlier page,
+and the page says of which run. hnswlib comes with the extra ``benchmark``, and needs a compiler.
 """
 
 from __future__ import annotations
@@ -22,11 +25,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import psycopg
@@ -34,102 +35,24 @@ from rich.progress import Progress
 
 from benchmarks import results
 from benchmarks.speed import stack
-from benchmarks.speed.hospital import (
-    DIM,
-    FAMILIES,
-    FINDING,
-    RARE_MODALITY,
-    REGION,
-    Hospital,
-    description_word,
-    dicom_date,
-    fill,
-    number_of,
-    patient_id,
-    queries,
-    uid_of,
-)
+from benchmarks.speed.hospital import Hospital, fill, number_of, queries
 from benchmarks.speed.http_client import Answers, Clients
 from benchmarks.speed.peers import PEERS, K, check_installed
+from benchmarks.speed.query_http_page import page
+from benchmarks.speed.query_http_questions import CLIENTS, DAY, LISTS, SIMILAR, Question, similar
 from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
 from radir_pacs.catalogue.migrate import migrations
 from radir_pacs.cli.output import progress
 from radir_pacs.config import Settings
 
-CLIENTS = 4
-DAY = 77
 MOST_ASKED = 1000
 JUDGED = 100  # answers of a kind whose recall is taken; exact search over a million takes a while
 PEER_ASKED = 200
-GROWTH_ASKED = 1.5  # ten times the studies: at most so many times the latency
 _SURVEYS_S = 12.0  # two looks of the relay: one that asks for nothing more has ended
 _BUILD_S = 7200.0
 _STEPS = 16
 _UNMEASURED = 3  # questions of a kind before the clock runs
 _UID_TAG = "0020000D"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """A row of the table. ``asked``: p50 and p99 in ms that issue and promise name, None where they name none."""
-
-    name: str
-    path: Callable[[Hospital, int], str]
-    filter: str | None = None  # of `Hospital.let_through`; None: no similar query
-    clients: int = 1
-    asked: tuple[float | None, float | None] = (None, None)
-
-
-def similar(filters: str = "") -> Callable[[Hospital, int], str]:
-    return lambda hospital, study: f"/dicom-web/studies/{uid_of(study)}/similar?anatomy={REGION}&limit={K}{filters}"
-
-
-def listed(key: Callable[[Hospital, int], str]) -> Callable[[Hospital, int], str]:
-    """A list as OHIF asks for it."""
-    form = "limit=100&offset=0&includefield=00081030%2C00080060"
-    return lambda hospital, study: f"/dicom-web/studies?{form}{key(hospital, study)}"
-
-
-def _family(hospital: Hospital, study: int) -> str:
-    return FAMILIES[hospital.attributes["family"][study]]
-
-
-SIMILAR = (
-    Question(name="similar, 1 client", path=similar(), filter="all", asked=(5, 25)),
-    Question(name=f"similar, {CLIENTS} clients", path=similar(), filter="all", clients=CLIENTS, asked=(15, 40)),
-    Question(name="one sex (half)", path=similar("&PatientSex=F"), filter="sex", asked=(8, 28)),
-    Question(
-        name="one modality (a tenth)",
-        path=similar(f"&ModalitiesInStudy={RARE_MODALITY}"),
-        filter="modality",
-        asked=(8, 28),
-    ),
-    Question(name="one day (1 in 200)", path=similar(f"&StudyDate={dicom_date(DAY)}"), filter="day", asked=(8, 28)),
-    Question(name="one finding (6 %)", path=similar(f"&finding={FINDING}"), filter="finding", asked=(8, 28)),
-)
-LISTS = (
-    Question(name="QIDO, newest studies", path=listed(lambda *_: ""), asked=(None, 50)),
-    Question(
-        name="QIDO, patient id",
-        path=listed(lambda h, study: f"&PatientID={patient_id(h.attributes['patient'][study])}"),
-        asked=(None, 50),
-    ),
-    Question(
-        name="QIDO, name, wildcard in front",
-        path=listed(lambda h, study: f"&PatientName={quote('*' + _family(h, study)[1:].upper() + '*')}"),
-        asked=(None, 50),
-    ),
-    Question(
-        name="QIDO, description, wildcards",
-        path=listed(lambda h, study: f"&StudyDescription={quote('*' + description_word(study) + '*')}"),
-        asked=(None, 50),
-    ),
-    Question(
-        name="QIDO, date",
-        path=listed(lambda h, study: f"&StudyDate={dicom_date(int(h.attributes['day'][study]))}"),
-        asked=(None, 50),
-    ),
-)
 
 
 class Size:
@@ -146,7 +69,10 @@ class Size:
         settings = stack.settings_in(self._folder / "home", log_level="WARNING")
         self._fill(settings)
         self._step("peers")
-        self.figures["peers"] = self._peers(settings)
+        if self._hospital.count <= self._args.peers_most:
+            self.figures["peers"] = self._peers(settings)
+        else:
+            self.figures |= _of_earlier_run(self._args.peers_of, self._hospital.count, self._args.peers)
         if self._args.fill:
             return self.figures
         self._step("first question, nothing built")
@@ -175,6 +101,8 @@ class Size:
         self.figures["web_before_mib"] = empty.rss
         grown = (sum(one.pss for one in web) - len(web) * empty.pss) * 2**20
         self.figures["web_bytes_a_vector"] = grown / self.figures["count"]
+        files = sum(file.stat().st_size for file in (settings.home / "index").rglob("*") if file.is_file())
+        self.figures["index_bytes_a_vector"] = files / self.figures["count"]
         return self.figures
 
     def _step(self, what: str) -> None:
@@ -311,6 +239,20 @@ class Size:
         return answers
 
 
+def _of_earlier_run(result: Path | None, count: int, names: Sequence[str]) -> dict[str, Any]:
+    """The peers' figures at this size from the page of a run that had them, and which run that was."""
+    if not names:
+        return {"peers": {}}
+    found = json.loads(result.read_text()) if result is not None else {"sizes": []}
+    peers = next((size["peers"] for size in found["sizes"] if size["count"] == count), {})
+    if missing := [name for name in names if name not in peers]:
+        raise SystemExit(f"error: --peers-of names no page with {', '.join(missing)} at {count:,} vectors")
+    run = found["made"]
+    of_run = next((size.get("peers_run") for size in found["sizes"] if size["count"] == count), None)
+    made = of_run or f"{run['date']} at commit {run['commit']}"
+    return {"peers": {name: peers[name] for name in names}, "peers_run": made}
+
+
 def _answered(body: bytes) -> set[int]:
     return {number_of(row[_UID_TAG]["Value"][0]) for row in json.loads(body)}
 
@@ -320,107 +262,16 @@ def _recall(pairs: Sequence[tuple[set[int], set[int]]]) -> float:
     return sum(len(right & answered) for right, answered in pairs) / max(1, sum(len(right) for right, _ in pairs))
 
 
-def page(sizes: Sequence[dict[str, Any]], peers: Sequence[str]) -> str:
-    """The result page: our table, how cost grows, the peers."""
-    counts = [f"{size['count']:,}" for size in sizes]
-    lines = [
-        "# Questions over HTTP",
-        "",
-        f"Studies filled straight into the catalogue, one region, {DIM} numbers per vector, one small client over HTTP"
-        " unless the row says otherwise; `radir up` with its default settings. *p50 / p99* in milliseconds, in"
-        " brackets the processor time of web and Postgres per question; *recall* at 10, against exact search over the"
-        " cases that may be answered.",
-        "",
-        *_head("what", *(f"{count} studies" for count in counts), "grows, per ten times", "asked"),
-    ]
-    for question in (*SIMILAR, *LISTS):
-        rows = [size["questions"][question.name] for size in sizes]
-        lines.append(
-            _line(question.name, *map(_cell, rows), _growth([r["p50_ms"] for r in rows], sizes), _asked(question))
-        )
-    lines += [_line(name, *(show(size) for size in sizes), "", asked) for name, show, asked in _FIGURES]
-    lines += ["", f"Growth is of the median, from one size to the next; at most {GROWTH_ASKED} times is asked."]
-    if peers:
-        lines += ["", "## The same vectors in other libraries", "", _PEERS_TEXT]
-        for size, count in zip(sizes, counts, strict=True):
-            lines += ["", *_head(f"{count} vectors", "RadIR-PACS over HTTP", *peers)]
-            for question in SIMILAR:
-                if question.clients == 1:
-                    own = _cell(size["questions"][question.name])
-                    theirs = [_cell(size["peers"][peer]["questions"][question.name]) for peer in peers]
-                    lines.append(_line(question.name, own, *theirs))
-            built = [size["peers"][peer] for peer in peers]
-            lines.append(_line("build, s", f"{size['build_s']:.1f}", *(f"{one['build_s']:.1f}" for one in built)))
-            own_bytes = f"{size['web_bytes_a_vector']:,.0f}"
-            lines.append(_line("bytes per vector", own_bytes, *(f"{one['bytes_a_vector']:,.0f}" for one in built)))
-    return "\n".join(lines) + "\n"
-
-
-_PEERS_TEXT = (
-    "Called in one process, on one thread, without HTTP, attributes, rights or deletions: a floor. Graphs with M 16,"
-    " ef_construction 200, ef 128. A filter is a Python function for hnswlib, a bitmap for faiss, a condition with"
-    " iterative scan for pgvector (its build loads the table too). Bytes: ours by which the web processes grew, theirs"
-    " of the index as saved, of table and indexes for pgvector. An index kept by --work shows the time of the run that"
-    " built it, which may have had less of the machine."
-)
-_FIGURES: tuple[tuple[str, Callable[[dict[str, Any]], str], str], ...] = (
-    ("first question, nothing built, s", lambda size: f"{size['first_unbuilt_s']:.2f}", "1 (3 at a million)"),
-    ("first question after a restart, s", lambda size: f"{size['first_after_restart_s']:.2f}", "1 (3 at a million)"),
-    ("build of the partition, s", lambda size: f"{size['build_s']:.1f}", "10 at 100,000, 150 at a million"),
-    (
-        "memory of web, before / after, MiB",
-        lambda size: f"{size['web_before_mib']:,.0f} / {size['web_mib']:,.0f}",
-        "",
-    ),
-    ("bytes per vector in web (shared pages once)", lambda size: f"{size['web_bytes_a_vector']:,.0f}", "800"),
-    (
-        "peak of worker and indexer, before / while building, MiB",
-        lambda size: f"{size['worker_before_mib']:,.0f} / {size['worker_mib']:,.0f}",
-        "",
-    ),
-)
-
-
-def _cell(row: dict[str, Any]) -> str:
-    recall = f", recall {row['recall']:.3f}" if "recall" in row else ""
-    processor = f" ({_ms(row['processor_ms'])})" if "processor_ms" in row else ""
-    return f"{_ms(row['p50_ms'])} / {_ms(row['p99_ms'])}{processor}{recall}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def _growth(medians: Sequence[float], sizes: Sequence[dict[str, Any]]) -> str:
-    """How many times longer the median is for ten times the studies, between neighbouring sizes."""
-    grown = []
-    for at in range(1, len(sizes)):
-        tenfold = np.log10(sizes[at]["count"] / sizes[at - 1]["count"])
-        grown.append(f"{(medians[at] / medians[at - 1]) ** (1 / tenfold):.1f}")
-    return ", ".join(grown)
-
-
-def _asked(question: Question) -> str:
-    p50, p99 = question.asked
-    if p99 is None:
-        return ""
-    return f"p99 {p99:g}" if p50 is None else f"{p50:g} / {p99:g}"
-
-
-def _head(*cells: str) -> list[str]:
-    return [_line(*cells), _line(*("---" for _ in cells))]
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000,1000000", help="numbers of studies")
     parser.add_argument("--work", type=Path, help="folder that keeps filled catalogues and the peers' indexes")
     parser.add_argument("--seconds", type=float, default=20.0, help="most that one kind of question is asked for")
     parser.add_argument("--peers", default=",".join(PEERS), help="names, or empty")
+    parser.add_argument(
+        "--peers-most", type=int, default=10**9, help="vectors with which the peers are measured at most"
+    )
+    parser.add_argument("--peers-of", type=Path, help="query-http.json with their figures at sizes beyond that")
     parser.add_argument("--fill", action="store_true", help="only fill, and build the peers' indexes (needs --work)")
     parser.add_argument("--migrate", action="store_true", help="bring a home folder of another version up to date")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")

@@ -23,7 +23,9 @@ from radir_pacs.types import F32, I64, Encoding, ImageKind, Job, SliceStack, Stu
 EVERYTHING = "0"  # the reading before all others
 _ENCODED = (StudyState.ENCODED, StudyState.INDEXED)
 _RANGE_OF_IDS = 262_144  # 2 MB
-_RANGE = 8_192  # ids read at a time: 4 MB at 128 numbers per vector, which a connection then keeps room for
+# Ids read at a time: half a megabyte at 128 numbers per vector. More leaves the processor's cache on its way through
+# server, socket and client, and takes twice the time; a connection keeps room for as much as it ever received at once.
+_RANGE = 1_024
 
 
 class Encodings(CataloguePart):

@@ -2,12 +2,13 @@
 
 A case's row is its label (encoding id) less ``base``. Labels are handed out in order, so that the columns have few
 holes: those of encodings that are gone, and of the other model's. The catalogue's feed keeps the table up to date; text
-is held as a code, with the few different words beside it. What a column cannot say (a finding, a name) the database
-answers once, and later for the cases that changed since.
+is held as a code, as narrow as the few different words beside it allow. What a column cannot say (a finding, a name)
+the database answers once, and later for the cases that changed since.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,7 @@ _WORDS = ("sex", "modalities", "body_part", "scanner", "sites", "departments")
 _MASKS = 64  # answers of the database that are kept, 1 byte per case each
 _MOST_ASKED_AGAIN = 10_000  # after more changes than this, the database is asked about all cases
 _SPARE = 1.25  # growth of the columns
+_FEW = 8  # words that pass a filter
 # Keys whose changes the feed tells of; what headers of instances hold is asked for each time.
 _KEPT = frozenset((attribute.tag,) for attribute in STUDY_ATTRIBUTES if attribute.name not in COUNTED)
 _EPOCH = np.datetime64("1970-01-01", "D")
@@ -63,7 +65,7 @@ class CaseTable:
         self._live: Mask = np.zeros(0, np.bool_)
         self._columns: dict[str, Column] = {
             **{name: np.zeros(0, kind) for name, kind in _PLAIN.items()},
-            **{name: np.zeros(0, np.int32) for name in _WORDS},
+            **{name: np.zeros(0, np.uint8) for name in _WORDS},
         }
         self._codes: dict[str, dict[int, int]] = {name: {0: 0} for name in _WORDS}
         self._words: dict[str, list[str]] = {name: [""] for name in _WORDS}
@@ -189,10 +191,14 @@ class CaseTable:
 
     def _by_word(self, column: str, passes: Callable[[str], bool]) -> Condition:
         with self._lock:
-            by_code = np.array([*(passes(word) for word in self._words[column]), False], np.bool_)
-        if not by_code.any():
+            passing = [code for code, word in enumerate(self._words[column]) if passes(word)]
+            n_words = len(self._words[column])
+        if not passing:
             return column, lambda codes: np.zeros(len(codes), np.bool_)
-        # The last one is for words that were learned since: nobody judged them.
+        if len(passing) <= _FEW:  # comparing a narrow column once for each is soon done
+            return column, lambda codes: functools.reduce(np.bitwise_or, [codes == code for code in passing])
+        by_code = np.zeros(n_words + 1, np.bool_)  # the last one is for words learned since: nobody judged them
+        by_code[passing] = True
         return column, lambda codes: by_code.take(codes, mode="clip")
 
     def _word_of(self, column: str, label: int) -> str:
@@ -254,8 +260,10 @@ class CaseTable:
             self._columns[name][places] = rows[name]
         for name in _WORDS:
             hashes, which = np.unique(rows[name], return_inverse=True)
-            codes = np.array([self._codes[name].get(number, 0) for number in hashes.tolist()], np.int32)
-            self._columns[name][places] = codes[which]
+            codes = np.array([self._codes[name].get(number, 0) for number in hashes.tolist()], np.int64)
+            column = _wide_enough(self._columns[name], len(self._words[name]))
+            column[places] = codes[which]
+            self._columns[name] = column
         self._live[places] = True
         self._version += 1
         self._changed.append((self._version, labels.copy()))
@@ -283,3 +291,9 @@ class CaseTable:
             else:
                 self._live = wider.astype(np.bool_, copy=False)
         self._base = base
+
+
+def _wide_enough(column: Column, n_words: int) -> Column:
+    """A column of codes, as wide as the highest of ``n_words`` codes needs; the same array where it is."""
+    needed = np.min_scalar_type(n_words - 1)
+    return column if column.dtype.itemsize >= needed.itemsize else column.astype(needed)

@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 
+from radir_pacs import freed_memory
 from radir_pacs.catalogue import CaseChanges, Catalogue, Changes, GenerationRow
 from radir_pacs.config import Settings
 from radir_pacs.errors import IndexRefused
@@ -140,10 +141,18 @@ class Partitions:
             table = self._tables.get(model_id)
             news = self._catalogue.cases.news(model_id, table.since) if table is not None else None
             if table is None or news is None or int(table.since) <= int(news.horizon):
-                table, news = CaseTable(model_id, self._catalogue), self._catalogue.cases.all(model_id)
-            table.take(news)
+                table = self._whole_table(model_id)
+            else:
+                table.take(news)
             with self._lock:
                 self._tables[model_id] = table
+        return table
+
+    def _whole_table(self, model_id: str) -> CaseTable:
+        """Read in full, which takes several times the memory that stays."""
+        table = CaseTable(model_id, self._catalogue)
+        table.take(self._catalogue.cases.all(model_id))
+        freed_memory.give_back()
         return table
 
     def opened(self, model_id: str, region: str, *, dim: int, published: str | None) -> Partition:
