@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from pydicom.encaps import generate_fragments
 
-from radir_pacs.dicom.elements import DEFLATED, Bulk, Element, Elements, Part10, parse_part10
+from radir_pacs.dicom.elements import Bulk, Element, Elements, Part10, parse_part10
 from radir_pacs.dicom.json_model import Attributes, Readable, to_json
 from radir_pacs.dicom.limits import MIB, ReadLimits
+from radir_pacs.dicom.transfer_syntaxes import DEFLATED
 from radir_pacs.errors import BadInput, DicomRefused, NotFound, TooLarge
 
 PIXEL_DATA = "7FE00010"

@@ -14,11 +14,12 @@ import numpy as np
 from pydicom.datadict import keyword_for_tag
 
 from radir_pacs.dicom.bulk_data import without_bulk_data
-from radir_pacs.dicom.elements import DEFLATED, PIXEL_DATA, Bulk, Element, Elements
+from radir_pacs.dicom.elements import PIXEL_DATA, Bulk, Element, Elements
 from radir_pacs.dicom.json_model import Attributes, Readable, number, to_json
 from radir_pacs.dicom.limits import MIB, DecodeLimits
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.dicom.same_content import MappedFile, mapped_file, same_element, syntax_as_compared
+from radir_pacs.dicom.transfer_syntaxes import DEFLATED
 from radir_pacs.errors import DicomRefused
 
 # Files are compared in the process that stores them, so the bounds are smaller than for encoding.

@@ -17,15 +17,12 @@ from typing import NamedTuple
 from pydicom.datadict import dictionary_VR
 
 from radir_pacs.dicom.limits import ReadLimits
+from radir_pacs.dicom.transfer_syntaxes import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radir_pacs.errors import DicomRefused
 from radir_pacs.types import HeaderNote
 
 Buffer = bytes | mmap.mmap
 
-EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-IMPLICIT_LITTLE = "1.2.840.10008.1.2"
-EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT = {IMPLICIT_LITTLE, "1.2.840.113619.5.2"}  # the second: GE private, implicit with big endian pixels
 
 _UNDEFINED = 0xFFFFFFFF

@@ -9,17 +9,10 @@ from datetime import date
 from pathlib import Path
 
 from radir_pacs.dicom.bulk_data import name_bulk_data
-from radir_pacs.dicom.elements import (
-    EXPLICIT_BIG,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    PIXEL_DATA,
-    Bulk,
-    Part10,
-    parse_part10,
-)
+from radir_pacs.dicom.elements import PIXEL_DATA, Bulk, Part10, parse_part10
 from radir_pacs.dicom.json_model import Attributes, number, text, to_json, value, values
 from radir_pacs.dicom.limits import KIB, MIB, ReadLimits
+from radir_pacs.dicom.transfer_syntaxes import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import DicomRefused
 from radir_pacs.types import HeaderNote, InstanceHeader

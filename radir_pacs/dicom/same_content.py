@@ -13,17 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from radir_pacs.dicom.elements import (
-    DEFLATED,
-    EXPLICIT_LITTLE,
-    IMPLICIT_LITTLE,
-    Bulk,
-    Element,
-    Elements,
-    Part10,
-    parse_part10,
-)
+from radir_pacs.dicom.elements import Bulk, Element, Elements, Part10, parse_part10
 from radir_pacs.dicom.limits import ReadLimits
+from radir_pacs.dicom.transfer_syntaxes import DEFLATED, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radir_pacs.errors import DicomRefused
 
 _LIMITS = ReadLimits()

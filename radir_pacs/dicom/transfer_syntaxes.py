@@ -1,12 +1,18 @@
-"""Transfer syntaxes (PS3.5 annexes A and 10) and which of them we can decode."""
+"""Transfer syntaxes (PS3.5 annexes A and 10) and which of them we can decode.
+
+Imports no pydicom: ``decode_child`` says first what pydicom shall not load.
+"""
 
 from __future__ import annotations
 
-from radir_pacs.dicom.elements import DEFLATED, EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE
 from radir_pacs.errors import DicomRefused, Skipped
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.types import InstanceHeader, kind_of_modality
 
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_BIG = "1.2.840.10008.1.2.2"
+DEFLATED = "1.2.840.10008.1.2.1.99"
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"  # Deflated Image Frame Compression, unknown to pydicom 3.0
 RLE = "1.2.840.10008.1.2.5"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hospital_material import hospital_of
+from tests.hospital_material import usual_hospital
 from tests.machines.acceptance import reason_against
 from tests.stack import MACHINES, Stack, running_stack
 
@@ -34,7 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """A small synthetic hospital: its folder, and the truth of its studies."""
-    return hospital_of(tmp_path_factory, "--patients", "6", "--seed", "3")
+    return usual_hospital(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import requests
-from moto.server import ThreadedMotoServer
 
-from tests.conftest import free_port
 from tests.dicom_files import radiograph, save
+from tests.s3_server import s3_server
 from tests.stack import Stack, running_alone, running_stack
 
 Hospital = tuple[Path, list[dict[str, Any]]]
@@ -35,18 +34,13 @@ def asked(stack: Stack, uids: list[str]) -> list[dict[str, Any]]:
 @pytest.fixture
 def bucket() -> Iterator[dict[str, str]]:
     """Settings that keep DICOM files in a bucket of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()  # what another try left
-    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
-    yield {
-        "RADIR_BLOB_STORE": "s3://radir/blobs",
-        "RADIR_S3_ENDPOINT": f"http://{host}:{port}",
-        "RADIR_S3_ACCESS_KEY_ID": "test",
-        "RADIR_S3_SECRET_ACCESS_KEY": "test",
-    }
-    server.stop()
+    with s3_server() as endpoint:
+        yield {
+            "RADIR_BLOB_STORE": "s3://radir/blobs",
+            "RADIR_S3_ENDPOINT": endpoint,
+            "RADIR_S3_ACCESS_KEY_ID": "test",
+            "RADIR_S3_SECRET_ACCESS_KEY": "test",
+        }
 
 
 @pytest.mark.timeout(900)

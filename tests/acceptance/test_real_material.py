@@ -89,11 +89,11 @@ def test_every_study_ends_with_a_reason_where_it_is_not_indexed(everything: tupl
     assert sum(found["state"] == "INDEXED" for found in states) >= 3
 
 
-def test_a_real_chest_ct_is_answered(everything: tuple[Stack, Tally], hospital: Any, tmp_path: Path) -> None:
+def test_a_real_chest_ct_is_answered(everything: tuple[Stack, Tally], fewer_cts: Any, tmp_path: Path) -> None:
     """The collections hold one chest CT with enough slices; those like it come from the synthetic hospital."""
     stack, _ = everything
     (query,) = [uid for uid in studies_of(stack, "ModalitiesInStudy=CT") if state_of(stack, uid)["state"] == "INDEXED"]
-    folder, studies = hospital
+    folder, studies = fewer_cts
     before = sum(stack.status()["studies"].values())
     cts = [study for study in studies if study["kind"] == "CT"]
     for number, study in enumerate(cts):

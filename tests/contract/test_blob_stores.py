@@ -23,8 +23,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import requests
-from moto.server import ThreadedMotoServer
 
 from radir_pacs.backup.places import BucketPlace, FolderPlace, Place
 from radir_pacs.cli.supervisor import Supervisor
@@ -35,6 +33,7 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.storage.s3 import Bucket, S3Address
 from radir_pacs.storage.s3_blobs import S3BlobStore
 from tests.conftest import free_port
+from tests.s3_server import s3_server
 from tests.unit.test_blobs import make_old
 
 LARGE = bytes(range(256)) * (1 << 15) * 3  # 24 MiB: three parts of a multipart upload
@@ -44,12 +43,8 @@ Stores = Callable[[], BlobStore]
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The endpoint of an S3 server with the bucket "radir"."""
-    started = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
-    yield f"http://{host}:{port}"
-    started.stop()
+    with s3_server() as endpoint:
+        yield endpoint
 
 
 def address(endpoint: str, prefix: str) -> S3Address:

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import requests
-from moto.server import ThreadedMotoServer
 from psycopg.conninfo import make_conninfo
 
 from radir_pacs import config
@@ -33,6 +31,7 @@ from radir_pacs.storage.s3_blobs import S3BlobStore
 from radir_pacs.types import JobKind
 from tests.catalogue_material import MODEL, encoded, header, register
 from tests.conftest import free_port
+from tests.s3_server import s3_server
 
 FILES = 6
 
@@ -222,18 +221,14 @@ def test_another_key_is_refused(house: list[str], settings: Settings, catalogue:
 @pytest.fixture
 def bucket(empty: Settings, tmp_path: Path) -> Iterator[Settings]:
     """The other machine, with its files in a bucket of an S3 server."""
-    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
-    yield replace(
-        empty,
-        blob_store=f"s3://radir/{tmp_path.name}",
-        s3_endpoint=f"http://{host}:{port}",
-        s3_access_key_id="test",
-        s3_secret_access_key="test",
-    )
-    server.stop()
+    with s3_server() as endpoint:
+        yield replace(
+            empty,
+            blob_store=f"s3://radir/{tmp_path.name}",
+            s3_endpoint=endpoint,
+            s3_access_key_id="test",
+            s3_secret_access_key="test",
+        )
 
 
 def test_a_bucket_is_filled_again_and_no_others_is_touched(

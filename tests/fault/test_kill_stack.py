@@ -28,7 +28,7 @@ from radir_pacs.errors import RadirError, StorageFailed
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import StudyState
 from tests.catalogue_material import owners
-from tests.hospital_material import hospital_of
+from tests.hospital_material import of_patients, usual_hospital
 from tests.stack import Stack, running_stack
 
 VICTIMS = ("listener", "postgres", "worker", "relay", "web", "transfer", "listener", "postgres", "worker")
@@ -40,7 +40,8 @@ REGIONS = ("lungs", "right_lower_lobe", "chest")
 @pytest.fixture(scope="module")
 def hospital(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], list[dict[str, Any]]]:
     """The files of a small synthetic hospital, and the truth of its studies."""
-    folder, studies = hospital_of(tmp_path_factory, "--patients", "3", "--seed", "11")
+    folder, studies = usual_hospital(tmp_path_factory)
+    studies = of_patients(studies, 3)
     return [folder / file for study in studies for file in study["files"]], studies
 
 

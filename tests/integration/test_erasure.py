@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import psycopg
 import pytest
-import requests
-from moto.server import ThreadedMotoServer
 
 from radir_pacs.access import erasure
 from radir_pacs.callers import AuditEvent
@@ -36,7 +34,7 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import JobKind
 from radir_workers.index_partition import IndexPartition
 from tests.catalogue_material import MODEL, TESTER, claimed, encoding, header, register
-from tests.conftest import free_port
+from tests.s3_server import s3_server
 
 KEY = "\\4711"
 
@@ -193,25 +191,21 @@ def test_another_machines_files_are_not_said_to_be_gone(
 def test_files_in_a_bucket_are_erased_and_found(
     catalogue: Catalogue, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    requests.put(f"http://{host}:{port}/radir", timeout=10).raise_for_status()
-    there = replace(
-        settings,
-        blob_store=f"s3://radir/{tmp_path.name}",
-        s3_endpoint=f"http://{host}:{port}",
-        s3_access_key_id="test",
-        s3_secret_access_key="test",
-    )
-    register(catalogue)
-    sha256 = stored(catalogue, open_blobs(there, catalogue.backups.installation()), 1, KEY)
-    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", 3600.0)
-    assert found(erasure.erase("2.25.1", catalogue, there, by=TESTER)) == {"files as received": 1}
-    monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", -1.0)
-    assert open_blobs(there, catalogue.backups.installation()).delete(sha256)
-    assert found(erasure.look("2.25.1", catalogue, there)) == {}
-    server.stop()
+    with s3_server() as endpoint:
+        there = replace(
+            settings,
+            blob_store=f"s3://radir/{tmp_path.name}",
+            s3_endpoint=endpoint,
+            s3_access_key_id="test",
+            s3_secret_access_key="test",
+        )
+        register(catalogue)
+        sha256 = stored(catalogue, open_blobs(there, catalogue.backups.installation()), 1, KEY)
+        monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", 3600.0)
+        assert found(erasure.erase("2.25.1", catalogue, there, by=TESTER)) == {"files as received": 1}
+        monkeypatch.setattr(s3_blobs, "YOUNG_THERE_S", -1.0)
+        assert open_blobs(there, catalogue.backups.installation()).delete(sha256)
+        assert found(erasure.look("2.25.1", catalogue, there)) == {}
 
 
 def test_another_issuers_patient_stays(catalogue: Catalogue, settings: Settings) -> None:

@@ -23,7 +23,7 @@ from radir_pacs import config, traces
 from radir_pacs.config import Settings
 from radir_pacs.errors import SettingError
 from radir_pacs.logs import trace_of
-from tests.hospital_material import hospital_of
+from tests.hospital_material import of_patients, usual_hospital
 from tests.stack import Stack, running_stack
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"  # W3C Trace Context 3.2
@@ -98,12 +98,13 @@ class Traced:
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
-    files, studies = hospital_of(tmp_path_factory, "--patients", "3", "--seed", "3", "--kinds", "cxr")
+    files, studies = usual_hospital(tmp_path_factory)
+    studies = [study for study in of_patients(studies, 3) if study["kind"] == "CXR"]
     with (
         collecting() as collector,
         running_stack(tmp_path_factory.mktemp("traced"), traces_url=collector.url) as stack,
     ):
-        stack.json("send", str(files))
+        stack.json("send", *(str(files / file) for study in studies for file in study["files"]))
         stack.wait_until_done(len(studies))
         yield Traced(stack, collector, files, studies)
 

@@ -18,7 +18,7 @@ from radir_pacs.errors import BadInput
 from radir_pacs.pictures.basic_text_sr import BASIC_TEXT_SR
 from radir_pacs.pictures.image_table import NotAnXRay, find_image, layout_for, parse_columns, read_row
 from radir_pacs.types import View
-from tests.services import data_dir, need
+from tests.services import need
 
 RAMP = (np.arange(100 * 120) % 256).astype(np.uint8).reshape(100, 120)
 
@@ -159,14 +159,3 @@ def test_what_is_written_has_no_error_under_dciodvfy(folder: Path, tmp_path: Pat
     for path in written:
         said = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
         assert "Error" not in said.stderr + said.stdout
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "images", "reports"),
-    [("cxr_cohen", "metadata.csv", 183, 160), ("cxr_hannover", "data.csv", 208, 0), ("cxr_nih", "labels.csv", 62, 62)],
-)
-def test_known_collections_need_no_mapping(tmp_path: Path, name: str, file: str, images: int, reports: int) -> None:
-    collection = data_dir(name)
-    outcome = import_images(collection / file, collection / "images", tmp_path)
-    assert (outcome.images, outcome.reports, outcome.refused) == (images, reports, [])
-    assert len(list(tmp_path.rglob("*.dcm"))) == images + reports

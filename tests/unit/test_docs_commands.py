@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import re
+from functools import cache
 
 import pytest
 
@@ -13,6 +14,7 @@ from radir_pacs.cli import parser
 from tests.doc_blocks import is_shell, pages, radir_commands, shell_blocks, spans
 
 _SYNOPSIS = "docs/reference/"  # pages that show what may be written, in brackets
+_parser = cache(parser)  # of one command: every setting is a flag of many, which takes time to make
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -38,7 +40,7 @@ def test_every_command_of_a_block_is_taken_by_the_parser(page: str) -> None:
             said = io.StringIO()
             try:
                 with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                    parser(words[0]).parse_args(words)
+                    _parser(words[0]).parse_args(words)
             except SystemExit:
                 pytest.fail(f"{block}: radir {' '.join(words)}: {said.getvalue().splitlines()[-1]}")
 

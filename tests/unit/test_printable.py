@@ -52,13 +52,14 @@ def test_a_table_reads_back() -> None:
 def test_every_table_for_people_goes_through_it() -> None:
     """Lists that only our own training reads are not tables for people."""
     own = {"radir_pacs/printable.py", "training/data/retrieval_set.py"}
+    names = {"DictWriter", "to_csv"}
     writers = set()
     for folder in ("radir_pacs", "workers", "training"):
         for path in (ROOT / folder).rglob("*.py"):
-            names = {
-                node.attr for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute)
-            }
-            if names & {"DictWriter", "to_csv"}:
+            text = path.read_text("utf-8")
+            if not any(name in text for name in names):  # parsing all files takes seconds
+                continue
+            if names & {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}:
                 writers.add(str(path.relative_to(ROOT)))
     assert writers == own
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.encaps import get_frame
 
-from radir_pacs.dicom.elements import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Bulk, Elements
+from radir_pacs.dicom.elements import Bulk, Elements
 from radir_pacs.dicom.header import read_part10
-from radir_pacs.dicom.transfer_syntaxes import NATIVE
+from radir_pacs.dicom.transfer_syntaxes import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NATIVE
 from radir_pacs.errors import BadInput, DicomRefused, NotAcceptable, NotFound
 from radir_pacs.web.pixels import SharedDecoder
 

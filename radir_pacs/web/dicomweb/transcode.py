@@ -14,8 +14,7 @@ import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from radir_pacs.dicom.elements import DEFLATED, IMPLICIT_LITTLE
-from radir_pacs.dicom.transfer_syntaxes import DECODABLE
+from radir_pacs.dicom.transfer_syntaxes import DECODABLE, DEFLATED, IMPLICIT_LITTLE
 from radir_pacs.errors import DicomRefused, NotAcceptable
 from radir_pacs.web.pixels import SharedDecoder
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flask import Blueprint, Response, stream_with_context
 
 from radir_pacs.catalogue import StoredInstance
-from radir_pacs.dicom.elements import EXPLICIT_BIG, IMPLICIT_LITTLE
+from radir_pacs.dicom.transfer_syntaxes import EXPLICIT_BIG, IMPLICIT_LITTLE
 from radir_pacs.errors import BlobAway, BlobDamaged, NotAcceptable, NotFound, RadirError
 from radir_pacs.web.services import services
 
