@@ -135,10 +135,18 @@ def _launch(home: Path) -> subprocess.Popen[bytes]:
         _make_socket_folder(sockets, owner=data.stat())
     handle = os.open(data / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "ab") as log:
-        settings = (*_CONFIGURATION, f"shared_buffers={buffers_mib(_memory_bytes())}MB")
+        settings = (*_CONFIGURATION, *_buffers(data))
         process: subprocess.Popen[bytes] = launch(data, None if sockets == data else sockets, user, settings, log)
     _started.append(process)
     return process
+
+
+def _buffers(data: Path) -> tuple[str, ...]:
+    """The setting, unless somebody made it by ALTER SYSTEM."""
+    with contextlib.suppress(OSError):
+        if "shared_buffers" in (data / "postgresql.auto.conf").read_text():
+            return ()
+    return (f"shared_buffers={buffers_mib(_memory_bytes())}MB",)
 
 
 def buffers_mib(memory_bytes: int) -> int:
