@@ -53,8 +53,8 @@ _CONFIGURATION = (
     "lc_numeric=C",
     "lc_time=C",
 )
-# What searches read again and again stays in the server's own memory: a page that it must fetch from the system's
-# takes three times the processor time (docs/results/qido.md).
+# What searches read again and again stays in the server's own memory: a page that is fetched from the system's is
+# copied, and another one gives way to it.
 _BUFFERS_SHARE = 16  # of the machine's memory, or of what a container may take
 _BUFFERS_MIB = (128, 1024)  # at least, which is Postgres' own, and at most: the tables of a million studies
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
