@@ -18,7 +18,7 @@ from benchmarks import results
 MEMORY_GIB = (16, 64, 256)
 REGIONS = (1, 16, 64, 142)
 PROCESSES = 4
-QUERY_BYTES = 30  # columns of the filters beside each label
+QUERY_BYTES = 17  # columns of the filters (`query.case_table`)
 SHARE = 0.5
 
 

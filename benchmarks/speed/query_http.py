@@ -280,8 +280,8 @@ def main() -> int:
     args.peers = [name for name in args.peers.split(",") if name]
     if args.fill and args.work is None:
         parser.error("--fill keeps what it does in the folder that --work names")
-    check_installed(args.peers)
     sizes = sorted(int(size) for size in args.sizes.split(","))
+    check_installed(args.peers if sizes[0] <= args.peers_most else [])
     clients = Clients(CLIENTS)
     with tempfile.TemporaryDirectory(prefix="radir-", ignore_cleanup_errors=True) as temporary:
         work = args.work or Path(temporary)

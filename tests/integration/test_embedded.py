@@ -80,6 +80,14 @@ def test_a_containers_limit_counts_as_its_memory(set_up: Path, tmp_path: Path, m
         assert connection.execute("SHOW shared_buffers").fetchone() == ("192MB",)
 
 
+def test_what_somebody_set_for_pages_stays(set_up: Path) -> None:
+    with psycopg.connect(embedded.start(set_up), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET shared_buffers = '96MB'")
+    embedded.stop(set_up)
+    with psycopg.connect(embedded.start(set_up)) as connection:
+        assert connection.execute("SHOW shared_buffers").fetchone() == ("96MB",)
+
+
 def test_the_catalogue_comes_back_with_it(home: Path) -> None:
     with Catalogue.open(Settings(home=home)) as catalogue:
         add(catalogue, header())
