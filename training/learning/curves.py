@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
-from torch.utils.tensorboard import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from .train import Step
+
+if TYPE_CHECKING:  # half a second, which processes that only offer a training need not spend
+    from matplotlib.figure import Figure
 
 POINTS = 500  # per curve of losses; the steps between are averaged
 
@@ -19,6 +19,8 @@ class Curves:
     in the checkpoint, it gives curves without gaps after a restart."""
 
     def __init__(self, folder: Path, history: dict[str, Any], steps: int, number: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.every = folder, max(1, steps // POINTS)
         self.losses: dict[str, list[list[float]]] = history.setdefault("losses", {})
@@ -48,6 +50,8 @@ class Curves:
 
     def write(self) -> None:
         """Raises OSError."""
+        from matplotlib.figure import Figure
+
         self.events.flush()
         losses = Figure(figsize=(8, 4.5), layout="constrained")
         axes = losses.subplots()
