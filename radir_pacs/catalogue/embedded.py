@@ -53,11 +53,6 @@ _CONFIGURATION = (
     "lc_numeric=C",
     "lc_time=C",
 )
-# What searches read again and again stays in the server's own memory: a page that is fetched from the system's is
-# copied, and another one gives way to it.
-_BUFFERS_SHARE = 16  # of the machine's memory, or of what a container may take
-_BUFFERS_MIB = (128, 1024)  # at least, which is Postgres' own, and at most: the tables of a million studies
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 _started: list[subprocess.Popen[bytes]] = []  # by this process; polled now and then, so that none remains a zombie
 
@@ -135,31 +130,9 @@ def _launch(home: Path) -> subprocess.Popen[bytes]:
         _make_socket_folder(sockets, owner=data.stat())
     handle = os.open(data / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "ab") as log:
-        settings = (*_CONFIGURATION, *_buffers(data))
-        process: subprocess.Popen[bytes] = launch(data, None if sockets == data else sockets, user, settings, log)
+        process: subprocess.Popen[bytes] = launch(data, None if sockets == data else sockets, user, _CONFIGURATION, log)
     _started.append(process)
     return process
-
-
-def _buffers(data: Path) -> tuple[str, ...]:
-    """The setting, unless somebody made it by ALTER SYSTEM."""
-    with contextlib.suppress(OSError):
-        if "shared_buffers" in (data / "postgresql.auto.conf").read_text():
-            return ()
-    return (f"shared_buffers={buffers_mib(_memory_bytes())}MB",)
-
-
-def buffers_mib(memory_bytes: int) -> int:
-    """How much of so much memory the server takes for pages of tables and indexes."""
-    least, most = _BUFFERS_MIB
-    return min(most, max(least, memory_bytes // _BUFFERS_SHARE >> 20))
-
-
-def _memory_bytes() -> int:
-    total: int = psutil.virtual_memory().total
-    with contextlib.suppress(OSError, ValueError):  # no such limit, or "max"
-        total = min(total, int(_CONTAINER_LIMIT.read_text()))
-    return total
 
 
 def _make_data(home: Path, user: ServerUser) -> None:

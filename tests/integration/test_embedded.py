@@ -64,30 +64,6 @@ def test_it_survives_kill_9_with_what_was_committed(set_up: Path) -> None:
         assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
 
 
-@pytest.mark.parametrize(
-    ("memory_gib", "mib"),
-    [(1, 128), (4, 256), (24, 1024), (256, 1024)],
-)
-def test_the_server_keeps_a_share_of_the_memory_for_pages(memory_gib: int, mib: int) -> None:
-    assert embedded.buffers_mib(memory_gib << 30) == mib
-
-
-def test_a_containers_limit_counts_as_its_memory(set_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    limit.write_text(f"{3 << 30}\n")
-    monkeypatch.setattr(embedded, "_CONTAINER_LIMIT", limit)
-    with psycopg.connect(embedded.start(set_up)) as connection:
-        assert connection.execute("SHOW shared_buffers").fetchone() == ("192MB",)
-
-
-def test_what_somebody_set_for_pages_stays(set_up: Path) -> None:
-    with psycopg.connect(embedded.start(set_up), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET shared_buffers = '96MB'")
-    embedded.stop(set_up)
-    with psycopg.connect(embedded.start(set_up)) as connection:
-        assert connection.execute("SHOW shared_buffers").fetchone() == ("96MB",)
-
-
 def test_the_catalogue_comes_back_with_it(home: Path) -> None:
     with Catalogue.open(Settings(home=home)) as catalogue:
         add(catalogue, header())
