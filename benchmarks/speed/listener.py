@@ -4,17 +4,19 @@
 association sending its own study. The receivers are started together and take turns, so that a busy machine slows all
 of them alike. Ours reports success only when file, folder and catalogue row are durable; Orthanc runs as Debian sets it
 up (SQLite index, files synced one by one); storescp writes a file and syncs nothing: an upper bound, not a peer.
+A second table says how much processor time each instance took, the sender's share apart: which bounds the rate.
 `--memory 100000` adds the memory of our listener while it receives as many small instances.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,13 +28,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
-from radir_pacs.catalogue import stop_embedded
+from benchmarks.speed.listener_page import page, table
+from radir_pacs.catalogue import embedded_pid, stop_embedded
 from radir_pacs.config import Settings
 from tests.conftest import free_port
 
@@ -63,11 +67,19 @@ KINDS = {"ct": CT, "xray": XRAY}
 
 @dataclass(frozen=True, kw_only=True)
 class Receiver:
-    """A running receiver; ``enter`` is put before a command that must run in its network namespace."""
+    """A running receiver; ``enter`` is put before a command that must run in its network namespace.
+
+    pids: its processes. database_pid: the server of its database, where that is another process.
+    """
 
     port: int
     pids: tuple[int, ...] = ()
     enter: tuple[str, ...] = ()
+    database_pid: int | None = None
+
+    def processor_s(self) -> tuple[float, float]:
+        """Processor seconds so far: of its processes, of its database."""
+        return _processor_s(self.pids), _processor_s(() if self.database_pid is None else (self.database_pid,))
 
 
 def study(folder: Path, kind: Kind) -> list[Path]:
@@ -132,8 +144,8 @@ def storescp(folder: Path) -> Iterator[Receiver]:
     port, kept = free_port(), folder / "kept"
     kept.mkdir()
     command = ["storescp", "--fork", "+B", "-od", str(kept), "-pdu", "131072", str(port)]
-    with running(command, log=folder / "log"):
-        yield Receiver(port=port)
+    with running(command, log=folder / "log") as pids:
+        yield Receiver(port=port, pids=pids)
 
 
 @contextmanager
@@ -170,7 +182,8 @@ def radir(folder: Path, processes: int | None = None) -> Iterator[Receiver]:
             RADIR_LISTENER_PROCESSES=str(count),
             RADIR_LISTENER_MAX_ASSOCIATIONS="64",  # one address sends all of them
         ) as pids:
-            yield Receiver(port=port, pids=pids)
+            await_answer(Receiver(port=port))
+            yield Receiver(port=port, pids=pids, database_pid=embedded_pid(home))
     finally:
         stop_embedded(home)
 
@@ -214,13 +227,19 @@ def rates(
         for count in associations:
             each = max(int(args.instances * kind.share / count), _FILES) // _FILES * _FILES
             found: dict[str, list[float]] = {name: [] for name in started}
+            spent: dict[str, list[tuple[float, ...]]] = {name: [] for name in started}
             for turn in range(args.rounds):
                 names = list(started)[:: -1 if turn % 2 else 1]
                 for name in names:
+                    before = (*started[name].processor_s(), _senders_s())
                     found[name].append(each * count / send(started[name], studies[:count], each))
+                    behind = (*started[name].processor_s(), _senders_s())
+                    parts = zip(before, behind, strict=True)
+                    spent[name].append(tuple(1000 * (after - had) / (each * count) for had, after in parts))
             for name, values in found.items():
                 print(f"{kind.name}, {count} associations, {name}: {values}", file=sys.stderr)
-                rows.append({"kind": kind.name, "associations": count, "receiver": name, "per_second": values})
+                row = {"kind": kind.name, "associations": count, "receiver": name, "per_second": values}
+                rows.append(row | {"processor_ms": spent[name]})  # of the receiver, its database, the sender
     return rows
 
 
@@ -245,50 +264,25 @@ def memory(instances: int, args: argparse.Namespace) -> list[dict[str, object]]:
     return rows
 
 
+def _processor_s(pids: tuple[int, ...]) -> float:
+    """Of these processes and their children, those that ended included."""
+    total = 0.0
+    for pid in pids:
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += sum(process.cpu_times()[:4])  # user, system, and both of children that were waited for
+    return total
+
+
+def _senders_s() -> float:
+    """Of this process's children that ended: while receivers run, its senders."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _resident_mib(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), 1)
-
-
-def table(rows: list[dict[str, object]], kind: Kind) -> list[list[str]]:
-    """A line per receiver: the median rate at each number of associations, ours also as a multiple of Orthanc's."""
-    chosen = [row for row in rows if row["kind"] == kind.name]
-    lines = [["receiver", *(f"{n} assoc." for n in dict.fromkeys(row["associations"] for row in chosen))]]
-    for name in dict.fromkeys(str(row["receiver"]) for row in chosen):
-        cells = [name]
-        for row in (row for row in chosen if row["receiver"] == name):
-            rate = statistics.median(row["per_second"])  # type: ignore[arg-type]
-            peer = [r for r in chosen if r["receiver"] == "Orthanc" and r["associations"] == row["associations"]]
-            pairs = zip(row["per_second"], peer[0]["per_second"], strict=True) if peer else ()  # type: ignore[call-overload]
-            times = [ours / theirs for ours, theirs in pairs]
-            beside = f" (x {statistics.median(times):.2f})" if times and name != "Orthanc" else ""
-            cells.append(f"{rate:.0f}{beside}")
-        lines.append(cells)
-    return lines
-
-
-def page(
-    rows: list[dict[str, object]], held: list[dict[str, object]], kinds: list[Kind], args: argparse.Namespace
-) -> str:
-    """The result page in Markdown."""
-    text = [
-        "# Receiving by C-STORE",
-        "Written by `python -m benchmarks.speed.listener`, which says how it is measured: instances per second, the "
-        f"median of {args.rounds} rounds in which the receivers take turns, sender on the same machine; in brackets "
-        "the median of the ratio to Orthanc in the same round.",
-    ]
-    for kind in kinds:
-        text += [f"## {kind.name}", _markdown(table(rows, kind))]
-    if held:
-        lines = [["instances received", "resident MiB of each listener process"]]
-        lines += [[f"{row['instances']:,}", ", ".join(map(str, row["resident_mib"]))] for row in held]  # type: ignore[call-overload]
-        text += [f"## Memory, slices of {_SMALL_PX} x {_SMALL_PX}, 4 associations", _markdown(lines)]
-    return "\n\n".join(text)
-
-
-def _markdown(lines: list[list[str]]) -> str:
-    head, *body = lines
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *body])
 
 
 def main() -> int:
@@ -316,7 +310,7 @@ def main() -> int:
     for kind in kinds:
         rows += rates(kind, [int(count) for count in args.associations.split(",")], receivers, args)
         shown = Table(title=f"{kind.name}: received per second ({os.cpu_count()} cores, sender included)")
-        head, *body = table(rows, kind)
+        head, *body = table(rows, kind.name)
         for column in head:
             shown.add_column(column, justify="right")
         for line in body:
@@ -324,7 +318,12 @@ def main() -> int:
         Console(width=100).print(shown)
     held = memory(args.memory, args) if args.memory else []
     if args.out is not None:
-        results.write(args.out, "listener", {"rows": rows, "memory": held}, page(rows, held, kinds, args))
+        results.write(
+            args.out,
+            "listener",
+            {"rows": rows, "memory": held},
+            page(rows, held, [kind.name for kind in kinds], rounds=args.rounds, small_px=_SMALL_PX),
+        )
     return 0
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import date
 from typing import Any
 
+from cachetools import LRUCache
 from psycopg.errors import UniqueViolation
 from psycopg.types.json import Jsonb
 
@@ -22,6 +24,8 @@ from radir_pacs.errors import BadInput, Conflict, DatabaseAway, Differs, NotFoun
 from radir_pacs.reasons import MENDED_BY_SENDING
 from radir_pacs.types import HeaderNote, InstanceHeader, JobKind
 
+log = logging.getLogger(__name__)
+
 # Structured reports that carry text (PS3.4 B.5): Basic Text, Enhanced, Comprehensive, Comprehensive 3D, Extensible; and
 # documents: encapsulated PDF and CDA. Whether one is a radiologist's report the report job sees.
 REPORT_SOP_CLASSES = frozenset(
@@ -33,6 +37,8 @@ _COLUMNS = tuple(field.name for field in fields(InstanceHeader))
 _INSERT_TRIES = 5
 _MOST_HEADERS = 5_000  # in memory at once: some kilobytes each
 _MOST_AT_ONCE = 64  # instances in one transaction
+_SERIES_KEPT = 1024
+_FEW_ARE_QUICKER = 2  # one alone takes the database as long either way
 _BRIEFLY_MS = 200  # how long a group waits for a study that another process works on; then each instance waits alone
 
 
@@ -49,7 +55,7 @@ class _Arrival(Prepared):
         super().__init__(durable)
         self.header, self.values = header, values
         self.follow_up = JobKind.REPORT if wakes and header.sop_class_uid in REPORT_SOP_CLASSES else None
-        self.as_json = {"arrival": Jsonb(_plain(values))}
+        self.plain = _plain(values)
 
     @property
     def locks(self) -> tuple[str, str, str]:
@@ -64,6 +70,7 @@ class Instances(CataloguePart):
     def __init__(self, database: Database, settings: Settings) -> None:
         super().__init__(database, settings)
         self._group: GroupCommit[_Arrival, _Outcome] = GroupCommit(self._add_group, most=_MOST_AT_ONCE)
+        self._arriving: LRUCache[str, None] = LRUCache(_SERIES_KEPT)  # series with new instances; of who leads a group
 
     def add(
         self,
@@ -103,27 +110,52 @@ class Instances(CataloguePart):
 
     def _add_group(self, arrivals: Sequence[_Arrival]) -> list[_Outcome]:
         """What became of each. One that fails, or whose study is locked for long, does so on its own afterwards."""
-        ordered = sorted(arrivals, key=lambda arrival: arrival.locks)
+        outcomes: dict[_Arrival, _Outcome] = dict.fromkeys(sorted(arrivals, key=lambda arrival: arrival.locks))
+        likely = {one.header.sop_uid: one for one in outcomes if one.header.series_uid in self._arriving}
         try:
-            with self._database.pipeline() as connection:
-                found = {
-                    id(arrival): run(connection, "receive", arrival.as_json, lock_timeout_ms=_BRIEFLY_MS)
-                    for arrival in ordered
-                }
-                for arrival in ordered:
-                    arrival.done()  # the server is at work meanwhile
+            if len(likely) >= _FEW_ARE_QUICKER:
+                outcomes.update(self._add_plain(list(likely.values())))
+            outcomes.update(self._add_each([one for one, outcome in outcomes.items() if outcome is None]))
         except DatabaseAway:
             raise
-        except (StorageFailed, BadInput, UniqueViolation):
-            return [None] * len(arrivals)
-        return [_outcome(found[id(arrival)].fetchone(), arrival) for arrival in arrivals]
+        except (StorageFailed, BadInput, UniqueViolation) as error:
+            log.debug("what is left of a group is stored one by one", extra={"error": type(error).__name__})
+        for one, outcome in outcomes.items():
+            if outcome is Stored.STORED:
+                self._arriving[one.header.series_uid] = None
+            else:  # sent again, as the rest of its series will be
+                self._arriving.pop(one.header.series_uid, None)
+        return [outcomes[one] for one in arrivals]
+
+    def _add_plain(self, ordered: Sequence[_Arrival]) -> dict[_Arrival, _Outcome]:
+        """Those that are new and tell nothing new of their study, in one statement: most are. Only what it stored."""
+        with self._database.pipeline() as connection:
+            arrivals = Jsonb([arrival.plain for arrival in ordered])
+            cursor = run(connection, "receive_more", arrivals=arrivals, lock_timeout_ms=_BRIEFLY_MS)
+            for arrival in ordered:
+                arrival.done()  # the server is at work meanwhile
+        stored = {row["sop_uid"] for row in cursor}
+        return {arrival: Stored.STORED for arrival in ordered if arrival.header.sop_uid in stored}
+
+    def _add_each(self, ordered: Sequence[_Arrival]) -> dict[_Arrival, _Outcome]:
+        """What became of each, by a statement of its own."""
+        if not ordered:
+            return {}
+        with self._database.pipeline() as connection:
+            cursors = [
+                run(connection, "receive", arrival=Jsonb(arrival.plain), lock_timeout_ms=_BRIEFLY_MS)
+                for arrival in ordered
+            ]
+            for arrival in ordered:
+                arrival.done()
+        return {one: _outcome(cursor.fetchone(), one) for one, cursor in zip(ordered, cursors, strict=True)}
 
     def _add_alone(self, arrival: _Arrival) -> _Outcome:
         """With what follows in the same transaction. None: another transaction was faster."""
         arrival.done()
         try:
             with self._database.transaction() as connection:
-                found = run(connection, "receive", arrival.as_json, lock_timeout_ms=LOCK_TIMEOUT_MS)
+                found = run(connection, "receive", arrival=Jsonb(arrival.plain), lock_timeout_ms=LOCK_TIMEOUT_MS)
                 outcome = _outcome(found.fetchone(), arrival)
                 if outcome is Stored.STORED and arrival.follow_up is not None:
                     enqueue(connection, arrival.follow_up, arrival.header.sop_uid, self._settings.job_max_attempts)

@@ -95,6 +95,64 @@ WITH r AS MATERIALIZED (
 SELECT (SELECT study_uid FROM parent) AS study_of_series, standing.*
 FROM (VALUES (true)) AS always LEFT JOIN standing ON true;
 
+-- name: receive_more
+-- What most instances are: new ones of a series that stands, which tell nothing new of their study. Takes several at once
+-- and returns which of them it stored, as `receive` would have; for the others nothing is changed, and `receive` is
+-- asked. Studies are locked in order. OFFSET 0: a look-up by key for each instance, however small the tables were when
+-- the statement was planned.
+WITH r AS MATERIALIZED (
+    SELECT *, set_config('lock_timeout', %(lock_timeout_ms)s::text, true) FROM jsonb_to_recordset(%(arrivals)s) AS _(
+        sop_uid text, series_uid text, study_uid text, sop_class_uid text, transfer_syntax_uid text,
+        is_image boolean, patient_key text, patient_id text, patient_name text, patient_sex text,
+        patient_birth_date date, patient_age_years real, study_date date, study_time text, accession_number text,
+        study_description text, referring_physician text, study_id text, body_part text, modality text,
+        patient_keys text[], patient_name_folded text, referring_physician_folded text,
+        instance_number integer, rows_px integer, columns_px integer, frames integer,
+        content_sha256 text, size_bytes bigint, attributes jsonb, source text, site text, notes text[])
+), standing_study AS MATERIALIZED (
+    SELECT s.* FROM (SELECT DISTINCT study_uid FROM r ORDER BY study_uid) AS named
+        CROSS JOIN LATERAL (SELECT * FROM study WHERE study.study_uid = named.study_uid FOR NO KEY UPDATE) AS s
+), plain AS MATERIALIZED (
+    SELECT r.* FROM r JOIN standing_study AS s USING (study_uid)
+    WHERE (
+        coalesce(s.patient_id, r.patient_id), coalesce(s.patient_name, r.patient_name),
+        coalesce(s.patient_sex, r.patient_sex), coalesce(s.patient_birth_date, r.patient_birth_date),
+        coalesce(s.patient_age_years, r.patient_age_years), coalesce(s.study_date, r.study_date),
+        coalesce(s.study_time, r.study_time), coalesce(s.accession_number, r.accession_number),
+        coalesce(s.study_description, r.study_description), coalesce(s.referring_physician, r.referring_physician),
+        coalesce(s.patient_name_folded, r.patient_name_folded),
+        coalesce(s.referring_physician_folded, r.referring_physician_folded), coalesce(s.study_id, r.study_id),
+        coalesce(s.body_part, r.body_part)
+    ) IS NOT DISTINCT FROM (
+        s.patient_id, s.patient_name, s.patient_sex, s.patient_birth_date, s.patient_age_years, s.study_date,
+        s.study_time, s.accession_number, s.study_description, s.referring_physician, s.patient_name_folded,
+        s.referring_physician_folded, s.study_id, s.body_part
+    ) AND (s.patient_key <> '' OR r.patient_key = '')
+        AND array_remove(ARRAY[r.modality], NULL) <@ s.modalities AND r.patient_keys <@ s.patient_keys
+        AND array_remove(ARRAY[r.site], NULL) <@ s.sites
+        AND array_remove(ARRAY[department_of(r.attributes)], NULL) <@ s.departments
+        AND EXISTS (SELECT FROM series AS e WHERE e.series_uid = r.series_uid AND e.study_uid = r.study_uid OFFSET 0)
+        AND NOT EXISTS (SELECT FROM instance AS i WHERE i.sop_uid = r.sop_uid OFFSET 0)
+        AND NOT EXISTS (SELECT FROM damaged_blob AS d WHERE d.content_sha256 = r.content_sha256 OFFSET 0)
+        AND NOT EXISTS (SELECT FROM evicted_blob AS e WHERE e.content_sha256 = r.content_sha256 OFFSET 0)
+), received_study AS (
+    UPDATE study SET
+        state = CASE WHEN images > 0 THEN 'RECEIVING' ELSE state END,
+        reason = CASE WHEN images > 0 THEN NULL ELSE reason END,
+        reason_code = CASE WHEN images > 0 THEN NULL ELSE reason_code END,
+        revision = revision + images,
+        last_instance_at = now(),
+        is_emptied = false,
+        changed_at = now()
+    FROM (SELECT study_uid, sum(is_image::integer)::integer AS images FROM plain GROUP BY study_uid) AS received
+    WHERE study.study_uid = received.study_uid
+)
+INSERT INTO instance (sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
+    columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes)
+SELECT sop_uid, series_uid, study_uid, sop_class_uid, transfer_syntax_uid, instance_number, rows_px,
+    columns_px, frames, content_sha256, size_bytes, attributes, source, patient_keys, notes FROM plain
+RETURNING sop_uid;
+
 -- name: add_refusal
 -- What was refused, and why.
 INSERT INTO refusal (sop_uid, reason, reason_code, dimse_status, source)
