@@ -244,7 +244,7 @@ def _of_earlier_run(result: Path | None, count: int, names: Sequence[str]) -> di
     if not names:
         return {"peers": {}}
     found = json.loads(result.read_text()) if result is not None else {"sizes": []}
-    peers = next((size["peers"] for size in found["sizes"] if size["count"] == count), {})
+    peers: dict[str, Any] = next((size["peers"] for size in found["sizes"] if size["count"] == count), {})
     if missing := [name for name in names if name not in peers]:
         raise SystemExit(f"error: --peers-of names no page with {', '.join(missing)} at {count:,} vectors")
     run = found["made"]

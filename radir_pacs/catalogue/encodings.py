@@ -23,9 +23,10 @@ from radir_pacs.types import F32, I64, Encoding, ImageKind, Job, SliceStack, Stu
 EVERYTHING = "0"  # the reading before all others
 _ENCODED = (StudyState.ENCODED, StudyState.INDEXED)
 _RANGE_OF_IDS = 262_144  # 2 MB
-# Ids read at a time: half a megabyte at 128 numbers per vector. More leaves the processor's cache on its way through
-# server, socket and client, and takes twice the time; a connection keeps room for as much as it ever received at once.
-_RANGE = 1_024
+# Vectors are read half a megabyte at a time. More leaves the processor's cache on its way through server, socket and
+# client, and takes twice the time; a connection keeps room for as much as it ever received at once.
+_AT_ONCE_BYTES = 512 << 10
+_FEWEST_IDS = 256  # at a time
 
 
 class Encodings(CataloguePart):
@@ -176,7 +177,8 @@ def _packed(connection: Connection, place: dict[str, str], since: str, gone: I64
     ids, vectors = bytearray(), bytearray()
     values = {"region": place["region"], "size": dim * 4}
     model_id = place["model_id"]
-    with ranges(connection, "vectors_in_range", values, model_id=model_id, since=since, width=_RANGE) as rows:
+    width = max(_FEWEST_IDS, _AT_ONCE_BYTES // (dim * 4))
+    with ranges(connection, "vectors_in_range", values, model_id=model_id, since=since, width=width) as rows:
         for row in rows:
             ids += row["ids"] or b""
             vectors += row["vectors"] or b""

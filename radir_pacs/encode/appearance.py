@@ -47,7 +47,8 @@ class Appearance(nn.Module):
         counted = len(self.keys)
         row = [self.keys.index(key) if key in self.keys else counted for key in regions]
         self.register_buffer("row", torch.tensor(row), persistent=False)
-        self.backbone = EfficientNetLite(config.backbone).requires_grad_(False).to(memory_format=torch.channels_last)
+        self.backbone = EfficientNetLite(config.backbone).requires_grad_(False)
+        self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         cells, features = math.prod(n // BACKBONE_STRIDE for n in config.shape), 2 * self.backbone.width
         self.register_buffer("places", torch.full((counted, cells), 1 / cells))
         self.register_buffer("mean", torch.zeros(counted, features))
@@ -87,7 +88,7 @@ class Appearance(nn.Module):
         """
         together = ON_A_PROCESSOR if shown.device.type == "cpu" else max(1, len(shown))
         colours = shown.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        return torch.cat([self.backbone(some) for some in colours.split(together)]).flatten(2)
+        return torch.cat([self.backbone(some) for some in torch.split(colours, together)]).flatten(2)
 
 
 def reduced(images: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -113,16 +113,18 @@ def test_the_same_study_by_every_road_is_one(
         assert state_of(stack, study["study_uid"])["instances"] == len(study["files"])
 
 
+@pytest.mark.parametrize("which", [0, -1], ids=["CT", "CXR"])
 def test_a_sender_is_told_of_other_pixels_under_the_same_uid(
-    stack: Stack, sent: list[dict[str, Any]], hospital: Hospital, tmp_path: Path
+    which: int, stack: Stack, sent: list[dict[str, Any]], hospital: Hospital, tmp_path: Path
 ) -> None:
     folder, _ = hospital
-    ds = pydicom.dcmread(folder / sent[-1]["files"][0])
+    before = stack.status()["refusals_last_day"]
+    ds = pydicom.dcmread(folder / sent[which]["files"][0])
     ds.PixelData = bytes(len(ds.PixelData))
     ds.save_as(tmp_path / "changed.dcm")
     assert storescu(stack, [tmp_path / "changed.dcm"]).returncode == 0xC0  # the status C002, as far as it fits
-    assert stack.status()["refusals_last_day"] == 1
-    assert state_of(stack, sent[-1]["study_uid"])["state"] == "INDEXED"
+    assert stack.status()["refusals_last_day"] == before + 1
+    assert state_of(stack, sent[which]["study_uid"])["state"] == "INDEXED"
 
 
 def test_orthanc_and_dcmtk_verify_the_connection(stack: Stack, orthanc: Orthanc) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 of Postgres at every step of a retraining, amid the training, and before the end."""
+"""kill -9 of Postgres as each step of a retraining begins, amid the training, and before the end."""
 
 from __future__ import annotations
 

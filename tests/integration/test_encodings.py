@@ -76,7 +76,8 @@ def test_any_number_of_ids_is_read_at_a_time(catalogue: Catalogue, width: int, m
     catalogue.studies.delete("2.25.3")
     catalogue.studies.delete("2.25.4")
     left = [study for study in ids if study not in (3, 4)]
-    monkeypatch.setattr(encodings, "_RANGE", width)
+    monkeypatch.setattr(encodings, "_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(encodings, "_FEWEST_IDS", width)
     changes = catalogue.encodings.changes(MODEL, REGIONS[0])
     assert changes.ids.tolist() == [ids[study] for study in left]
     np.testing.assert_array_equal(changes.vectors, np.stack([encoding(study, study).vectors[0] for study in left]))

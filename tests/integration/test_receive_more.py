@@ -20,7 +20,7 @@ from tests.catalogue_material import add, header
 pytestmark = pytest.mark.timeout(120)
 
 _TIMES = ("received_at", "last_instance_at", "changed_at")
-_OF_A_STUDY = {
+_OF_A_STUDY: dict[str, Any] = {
     "patient_key": "|p",
     "patient_id": "p",
     "patient_keys": ("|p",),

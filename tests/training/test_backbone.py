@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from radir_pacs.cli import main
 from radir_pacs.encode import Bundle, NetworkConfig
-from radir_pacs.encode.appearance import reduced
+from radir_pacs.encode.appearance import Appearance, reduced
 from radir_pacs.encode.config import AppearanceConfig
 from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, InvertedBottleneck
 from radir_pacs.encode.encoder import Encoder
@@ -283,3 +283,29 @@ def test_the_command_says_what_is_wrong_and_leaves_what_is_there(
     assert "name another folder" in capsys.readouterr().err
     assert main([*told, "--share", "2", "--out", str(tmp_path / "new")]) != 0
     assert "share" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_images_are_seen_alike_however_many_come_at_once(count: int) -> None:
+    torch.manual_seed(0)
+    seen = Appearance(replace(CONFIG, regions=(STRIPED,)), [STRIPED]).eval()
+    images, lateral = torch.rand(count, 1, SIDE, SIDE), torch.zeros(count, dtype=torch.bool)
+    together = seen.features(images, lateral)
+    alone = torch.cat([seen.features(images[row : row + 1], lateral[:1]) for row in range(count)])
+    assert together.shape[0] == count
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 7), (7, 12), (5, 5)])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (5, 1), (3, 2), (5, 2)])
+def test_a_convolution_pads_as_tensorflow_does(shape: tuple[int, int], kernel: int, stride: int) -> None:
+    """The larger half of an odd margin lies below and to the right."""
+    torch.manual_seed(0)
+    layer, image = Convolution(2, 3, kernel, stride=stride), torch.rand(1, 2, *shape)
+    sides = []
+    for n in reversed(shape):
+        margin = max(0, (-(-n // stride) - 1) * stride + kernel - n)
+        sides += [margin // 2, margin - margin // 2]
+    padded = functional.pad(image, sides)
+    expected = functional.conv2d(padded, layer.conv.weight, layer.conv.bias, stride)
+    torch.testing.assert_close(layer(image), functional.relu6(expected))

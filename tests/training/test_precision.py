@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from radir_pacs.encode.network import RadirNetwork
+from radir_training.learning.precision import has_bfloat16
 from radir_training.learning.recipe import OURS
-from radir_training.learning.train import Training
+from radir_training.learning.train import CPU, Training
 
 from .toy import TOY, toy_set
 
@@ -36,3 +37,10 @@ def test_half_precision_needs_instructions_for_it(
     linear.register_forward_hook(lambda part, given, out: kinds.append(out.dtype))
     training.step(0.0)
     assert set(kinds) == {torch.bfloat16 if half else torch.float32}
+    assert training.bundle().training["computed_in"] == ("bfloat16" if half else "float32")
+
+
+def test_this_torch_tells_what_the_processor_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "avx2" in torch.cpu.get_capabilities() or "bf16" in torch.cpu.get_capabilities()
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert has_bfloat16(CPU), "an older torch cannot say: as before"

@@ -20,5 +20,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device computes in bfloat16 by itself; a GPU that does not still saves memory by it."""
     if device.type != "cpu":
         return True
-    told = torch.cpu.get_capabilities()
+    capabilities = getattr(torch.cpu, "get_capabilities", None)
+    if capabilities is None:  # an older torch than we pin cannot say
+        return True
+    told = capabilities()
     return any(told.get(name) for name in _BFLOAT16)

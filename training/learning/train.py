@@ -33,6 +33,7 @@ from .ema import EMA
 from .initial_model import initial_model
 from .objective import ON_VECTORS, Objective
 from .optimizer import Optimizer
+from .precision import has_bfloat16
 from .recipe import Recipe, stages
 from .training_set import TrainingSet
 
@@ -224,6 +225,7 @@ class Training:
             ),
             training={
                 "recipe": asdict(self.recipe),
+                "computed_in": "bfloat16" if self.recipe.half_precision and has_bfloat16(self.device) else "float32",
                 "patients": len(np.unique(self.data.patients)),
                 "images": len(self.data),
                 "steps": self.number,
