@@ -21,7 +21,10 @@ from ..phantoms.sheet import draw_sheet
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("phantom", help="build a synthetic hospital: DICOM images, reports, and the truth")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="a new or empty folder for the DICOM files, reports.csv and truth.json"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="a new or empty folder for the DICOM files (a study's report is report.dcm), reports.csv and truth.json",
     )
     parser.add_argument("--patients", type=_count, default=10, metavar="N", help="how many patients (default 10)")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="same seed, same bytes (default 1)")
