@@ -50,7 +50,7 @@ def toy_champion(folder: Path, *, forgets: bool = True, kind: ImageKind = ImageK
     bundle = train(config, data(192, 1), recipe)
     if not forgets:
         return bundle.save(folder)
-    noise = torch.Generator().manual_seed(1)
+    noise = torch.Generator().manual_seed(4)
     with torch.no_grad():
         layer = bundle.network.get_submodule("head.project.1")
         assert isinstance(layer, nn.Linear)
