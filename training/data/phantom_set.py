@@ -84,6 +84,10 @@ def draw_phantoms(
     starts = range(0, patients, SHARD_PATIENTS)
     missing = [start for start in starts if not all((folder / f"{start}.npz").exists() for folder in folders)]
     ready = patients - len(missing) * SHARD_PATIENTS
+    if len(missing) == 1:  # here: a script or notebook without a guarded main module cannot start processes
+        _draw_shard(folders, ways, seed, missing[0], house)
+        progress(patients)
+        missing = []
     with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
         for _ in as_completed([pool.submit(_draw_shard, folders, ways, seed, start, house) for start in missing]):
             ready += SHARD_PATIENTS
