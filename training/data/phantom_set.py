@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -84,15 +85,21 @@ def draw_phantoms(
     starts = range(0, patients, SHARD_PATIENTS)
     missing = [start for start in starts if not all((folder / f"{start}.npz").exists() for folder in folders)]
     ready = patients - len(missing) * SHARD_PATIENTS
-    if len(missing) == 1:  # here: a script or notebook without a guarded main module cannot start processes
-        _draw_shard(folders, ways, seed, missing[0], house)
-        progress(patients)
-        missing = []
-    with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
-        for _ in as_completed([pool.submit(_draw_shard, folders, ways, seed, start, house) for start in missing]):
-            ready += SHARD_PATIENTS
-            progress(min(patients, max(0, ready)))
+    for _ in _drawn(missing, partial(_draw_shard, folders, ways, seed, house), processes):
+        ready += SHARD_PATIENTS
+        progress(min(patients, max(0, ready)))
     return dict(zip(kinds, folders, strict=True))
+
+
+def _drawn(missing: Sequence[int], draw: Callable[[int], None], processes: int) -> Iterator[None]:
+    """Yields as each shard is there. One process is this one: a script without a guarded main module, or a notebook,
+    cannot start another."""
+    if processes <= 1 or len(missing) <= 1:
+        yield from map(draw, missing)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(draw, start) for start in missing]):
+            yield done.result()
 
 
 def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int, house: str) -> StudySet:
@@ -118,7 +125,7 @@ def _assembled(kind: ImageKind, seed: int, shards: Sequence[Path], patients: int
     )
 
 
-def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: int, start: int, house: str) -> None:
+def _draw_shard(folders: Sequence[Path], ways: Sequence[Preprocessing], seed: int, house: str, start: int) -> None:
     kinds = frozenset(how.kind for how in ways)
     studies = [_sample(kinds, seed, index, house) for index in range(start, start + SHARD_PATIENTS)]
     for folder, how in zip(folders, ways, strict=True):
