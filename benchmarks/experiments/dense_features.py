@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import results
-from benchmarks.experiments.pooled_features import EACH, ONE, OWN, STANDARDISED, STARTER, FeatureMap
+from benchmarks.experiments.pooled_features import EACH, ONE, OWN, STANDARDISED, STARTER, FeatureMap, paired
 from benchmarks.experiments.real_images import joined
 from benchmarks.experiments.real_rankings import (
     CXR,
@@ -229,10 +229,6 @@ def counted(data: StudySet) -> dict[str, int]:
 def known(found: Embeddings, keys: frozenset[str]) -> Vectors:
     """By zone; where the network does not know it, the nearest region that it knows."""
     return lambda key: unit(found.of(key if key in keys else LOBES.get(key, key)))
-
-
-def paired(edges: Sequence[float] | None) -> str:
-    return "" if edges is None else f"{edges[0]:+.4f} to {edges[1]:+.4f}"
 
 
 def above(zones: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ def _figures(found: Resampled, ways: Mapping[str, Resampled]) -> dict[str, Any]:
     }
 
 
-def _paired(edges: Sequence[float] | None) -> str:
+def paired(edges: Sequence[float] | None) -> str:
     return "" if edges is None else f"{edges[0]:+.4f} to {edges[1]:+.4f}"
 
 
@@ -154,16 +154,16 @@ def written(found: Mapping[str, Any]) -> str:
     for name, one in ways.items():
         edges = one["interval_95"]
         value = f"{one['ndcg']:.3f} [{edges[0]:.3f}, {edges[1]:.3f}]"
-        lines.append(f"| {name} | {value} | {one['difference']:.2f} | {_paired(one['less'].get(STANDARDISED))} |")
+        lines.append(f"| {name} | {value} | {one['difference']:.2f} | {paired(one['less'].get(STANDARDISED))} |")
     lines += [
         "",
-        f"A vector for each region less one for all: {_paired(ways[EACH]['less'][ONE])} (95 %, paired). What is "
+        f"A vector for each region less one for all: {paired(ways[EACH]['less'][ONE])} (95 %, paired). What is "
         f"served is the row “{EACH}”: the import sees no images, so it cannot standardise. “{ONE}” is the same "
         "features over the outline of the whole chest, about what a model gives that answers one vector.",
         "",
         "The starter knows the two lower zones by name; in the others it is asked for the lobe there (the product "
         "answers those zones by the lung, their parent, and says so). Asked for the lobe in the lower zones too, the "
-        f"difference is {_paired(ways[LOBE]['less'][STARTER])}. That way of asking was chosen after these images had "
+        f"difference is {paired(ways[LOBE]['less'][STARTER])}. That way of asking was chosen after these images had "
         "been looked at: it is a reason to ask for lobes, and no proof.",
     ]
     return "\n".join(lines)

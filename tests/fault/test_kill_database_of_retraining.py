@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
-from radir_pacs.models import Registry
+from radir_pacs.catalogue import start_embedded
 from radir_pacs.types import StepState
 from radir_training.retraining.pipeline import Pipeline
 from radir_training.retraining.steps import STEPS, StepName
-from tests.training.retraining_material import STUDIES, begin, fill_archive, toy_champion, toy_set
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Iterator[config.Settings]:
-    home = tmp_path / "home"
-    champion = toy_champion(tmp_path / "champion")
-    settings = config.Settings(home=home, models=(str(tmp_path / "champion"),), device="cpu", torch_threads=1)
-    home.mkdir()
-    start_embedded(home)
-    try:
-        with Catalogue.open(settings) as catalogue:
-            Registry(catalogue, settings).adopt()
-            data = toy_set(STUDIES, 2)
-            fill_archive(catalogue, champion, data, list(data.reports))
-        yield settings
-    finally:
-        stop_embedded(home)
-
+from tests.training.retraining_material import begin, embedded_archive
 
 KILLS = {*((step, "begins") for step in STEPS), (StepName.TRAIN, "does"), (STEPS[-1], "done")}
 
@@ -45,17 +22,17 @@ def kill(home: Path) -> None:
     start_embedded(home)
 
 
-def test_a_database_killed_at_every_step_costs_no_step(archive: config.Settings) -> None:
+def test_a_database_killed_at_every_step_costs_no_step(tmp_path: Path) -> None:
     left = set(KILLS)
+    with embedded_archive(tmp_path) as (settings, catalogue, _):
 
-    def hook(step: StepName, event: str) -> None:
-        if (step, event) in left:
-            left.remove((step, event))
-            kill(archive.home)
+        def hook(step: StepName, event: str) -> None:
+            if (step, event) in left:
+                left.remove((step, event))
+                kill(settings.home)
 
-    with Catalogue.open(archive) as catalogue:
         number = begin(catalogue)
-        assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
+        assert Pipeline(catalogue, settings, number, worker="test", hook=hook).work() == "DONE"
         steps = catalogue.retraining.steps(number)
     assert not left
     assert {step.state for step in steps} == {StepState.DONE}

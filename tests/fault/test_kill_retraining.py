@@ -25,7 +25,7 @@ import psycopg
 import pytest
 
 from radir_pacs import config
-from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
+from radir_pacs.catalogue import Catalogue
 from radir_pacs.encode import Bundle, Encoder
 from radir_pacs.encode.tokens import encoder_id
 from radir_pacs.errors import NotReady, StorageFailed
@@ -35,9 +35,9 @@ from radir_pacs.models.run_files import RunFiles
 from radir_pacs.types import ImageKind, ModelState, StepState
 from radir_training.retraining.steps import StepName
 from tests.stack import Stack, running_stack
-from tests.training.retraining_material import PLAN, STUDIES, fill_archive, toy_champion, toy_set
+from tests.training.retraining_material import PLAN, STUDIES, embedded_archive
 
-LIMIT_S = 180.0
+LIMIT_S = 400.0  # a trainer yields to everything else (nice 10), also to the tests beside this one
 ASKED = 20  # questions whose answers before a promotion and after a rollback are compared
 ASKED_EVERY_S = 0.02  # not as fast as it can: the index that is waited for is built beside it
 SETTINGS = {"job_lease_s": "3", "job_max_attempts": "50", "reencode_per_minute": "2400"}
@@ -46,28 +46,16 @@ SETTINGS = {"job_lease_s": "3", "job_max_attempts": "50", "reencode_per_minute":
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """An archive that a toy champion has encoded, and everything that `radir up` starts over it."""
-    home = tmp_path / "home"
-    champion = toy_champion(tmp_path / "champion")
-    settings = config.Settings(home=home, models=(str(tmp_path / "champion"),), device="cpu")
-    home.mkdir()
-    (home / "pseudonym.key").write_bytes(bytes(range(32)))
-    start_embedded(home)
-    try:
-        with Catalogue.open(settings) as catalogue:
-            Registry(catalogue, settings).adopt()
-            data = toy_set(STUDIES, 2)
-            fill_archive(catalogue, champion, data, list(data.reports))
-            encoder, name = Encoder(champion, device="cpu"), encoder_id(champion)
-            assert name is not None
-            kept = catalogue.image_tokens.of(name, [f"2.25.{study}" for study in range(1, STUDIES + 1)])
-            for tokens, found in zip(kept, encoder.encode_batch(kept), strict=True):
-                assert not isinstance(found, Exception)
-                catalogue.encodings.save(found, tokens.revision)
-            with psycopg.connect(catalogue.conninfo) as connection:  # there are no pixels to encode again
-                connection.execute("DELETE FROM job")
-    finally:
-        stop_embedded(home)
-    with running_stack(home, models=str(tmp_path / "champion"), **SETTINGS) as running:
+    with embedded_archive(tmp_path) as (settings, catalogue, champion):
+        encoder, name = Encoder(champion, device="cpu"), encoder_id(champion)
+        assert name is not None
+        kept = catalogue.image_tokens.of(name, [f"2.25.{study}" for study in range(1, STUDIES + 1)])
+        for tokens, found in zip(kept, encoder.encode_batch(kept), strict=True):
+            assert not isinstance(found, Exception)
+            catalogue.encodings.save(found, tokens.revision)
+        with psycopg.connect(catalogue.conninfo) as connection:  # there are no pixels to encode again
+            connection.execute("DELETE FROM job")
+    with running_stack(settings.home, models=str(tmp_path / "champion"), **SETTINGS) as running:
         yield running
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import psycopg
 import torch
 from torch import nn
 
-from radir_pacs.catalogue import Catalogue
+from radir_pacs.catalogue import Catalogue, start_embedded, stop_embedded
+from radir_pacs.config import Settings
 from radir_pacs.dicom.header import read_header
 from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.tokens import encoder_id
+from radir_pacs.models import Registry
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import F16, ImageKind, ImageTokens, InstanceHeader, KeptTokens
 from radir_training.data.studies import StudySet
@@ -58,6 +61,25 @@ def toy_champion(folder: Path, *, forgets: bool = True, kind: ImageKind = ImageK
         one, other = (torch.randn(n, 1, generator=noise) for n in weight.shape)
         weight.copy_(weight.std() * one @ other.T)
     return bundle.save(folder)
+
+
+@contextmanager
+def embedded_archive(folder: Path) -> Iterator[tuple[Settings, Catalogue, Bundle]]:
+    """An archive and its champion in ``folder``, on an embedded database that runs as long as this. The key is fixed:
+    the same patients are held out in every run."""
+    home, champion = folder / "home", toy_champion(folder / "champion")
+    settings = Settings(home=home, models=(str(folder / "champion"),), device="cpu", torch_threads=1)
+    home.mkdir()
+    (home / "pseudonym.key").write_bytes(bytes(range(32)))
+    start_embedded(home)
+    try:
+        with Catalogue.open(settings) as catalogue:
+            Registry(catalogue, settings).adopt()
+            data = toy_set(STUDIES, 2)
+            fill_archive(catalogue, champion, data, list(data.reports))
+            yield settings, catalogue, champion
+    finally:
+        stop_embedded(home)
 
 
 def fill_archive(
@@ -158,4 +180,14 @@ def shuffled(reports: Sequence[str], seed: int = 5) -> list[str]:
     return [reports[row] for row in order]
 
 
-__all__ = ["PLAN", "STUDIES", "begin", "fill_archive", "shuffled", "toy_champion", "toy_ct_set", "toy_set"]
+__all__ = [
+    "PLAN",
+    "STUDIES",
+    "begin",
+    "embedded_archive",
+    "fill_archive",
+    "shuffled",
+    "toy_champion",
+    "toy_ct_set",
+    "toy_set",
+]

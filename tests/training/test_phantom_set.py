@@ -15,7 +15,7 @@ from .toy import TOY
 
 
 def test_one_process_is_this_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script without a guarded main module cannot start another: `radir.evaluate` failed there, with an empty cache."""
+    """A script without a guarded main module cannot start another, so `radir.evaluate` failed with an empty cache."""
 
     def started(*_: object, **__: object) -> None:
         raise AssertionError("a process is started")
