@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 from pydicom.dataset import Dataset
 
+from radir_pacs import anatomy
 from radir_pacs.delivery import codes
 from radir_pacs.delivery.check import content_tree as tree
 from radir_pacs.delivery.check.template import violations
+from radir_pacs.similar_cases import AnsweredRegion
 from radir_pacs.types import Code
-from tests.sr_material import report
+from tests.sr_material import report, similar_answer
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +22,17 @@ def sound() -> Dataset:
     sr = report(region="left_costophrenic_angle")
     assert violations(sr) == []
     return sr
+
+
+def answered(asked: str, answered: str, weight: float) -> AnsweredRegion:
+    return AnsweredRegion(asked=anatomy.region(asked), answered=anatomy.region(answered), weight=weight)
+
+
+def test_an_answer_over_several_regions_makes_a_sound_report() -> None:
+    regions = (answered("left_pleura", "left_pleura", 2.0), answered("right_lower_lobe", "right_lung", 0.25))
+    sr = report(answer=similar_answer("left_pleura", regions=regions))
+    assert "regions=left_pleura:2,right_lung:0.25" in sr.to_json()
+    assert violations(sr) == []
 
 
 def without(parent: Dataset, name: Code) -> None:

@@ -34,7 +34,7 @@ _TEXTS = {
     tree.pair(codes.ALGORITHM_NAME): re.compile(r".+"),
     tree.pair(codes.ALGORITHM_VERSION): re.compile(r".+"),
     tree.pair(codes.ALGORITHM_PARAMETERS): re.compile(
-        r"(generation|as_of|search|region|region_asked)=.*|findings_left_out=\d+"
+        r"(generation|as_of|search|region|regions|region_asked)=.*|findings_left_out=\d+"
     ),
     tree.pair(codes.DEVICE_OBSERVER_NAME): re.compile(r".+"),
     tree.pair(codes.DEVICE_OBSERVER_MANUFACTURER): re.compile(r".+"),
