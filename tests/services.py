@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 
 
 def need(program: str) -> str:
-    """Path of a program on PATH. Without it the test skips, or fails where CI=true."""
-    path = shutil.which(program)
+    """Path of a program of the system. Without it the test skips, or fails where CI=true.
+
+    Not of this environment, whose folder is the first of PATH where it is activated: pynetdicom puts programs there
+    that have the names of DCMTK's.
+    """
+    own = Path(sys.executable).parent
+    path = shutil.which(
+        program, path=os.pathsep.join(one for one in os.environ["PATH"].split(os.pathsep) if Path(one) != own)
+    )
     if path is None:
         reason = f"{program} is not installed"
         if IN_CI:

@@ -138,12 +138,22 @@ def running(*commands: list[str], log: Path, **environment: str) -> Iterator[tup
             process.wait()
 
 
+def dcmtk(program: str) -> str:
+    """Path of a program of DCMTK, not of one of pynetdicom's, which have the same names in an activated environment."""
+    own = Path(sys.executable).parent
+    folders = (one for one in os.environ["PATH"].split(os.pathsep) if Path(one) != own)
+    found = shutil.which(program, path=os.pathsep.join(folders))
+    if found is None:
+        raise SystemExit("error: DCMTK is missing (Debian: apt-get install dcmtk)")
+    return found
+
+
 @contextmanager
 def storescp(folder: Path) -> Iterator[Receiver]:
     """DCMTK's receiver with one process per association, as it recommends (--fork), and unchanged bytes (+B)."""
     port, kept = free_port(), folder / "kept"
     kept.mkdir()
-    command = ["storescp", "--fork", "+B", "-od", str(kept), "-pdu", "131072", str(port)]
+    command = [dcmtk("storescp"), "--fork", "+B", "-od", str(kept), "-pdu", "131072", str(port)]
     with running(command, log=folder / "log") as pids:
         yield Receiver(port=port, pids=pids)
 
@@ -191,7 +201,7 @@ def radir(folder: Path, processes: int | None = None) -> Iterator[Receiver]:
 def send(receiver: Receiver, studies: list[list[Path]], each: int) -> float:
     """Seconds that it takes to send ``each`` instances of every study, at the same time, one association each."""
     began = time.monotonic()
-    command = [*receiver.enter, "storescu", "-pdu", "131072", "+II", "--repeat", str(max(each // _FILES, 1))]
+    command = [*receiver.enter, dcmtk("storescu"), "-pdu", "131072", "+II", "--repeat", str(max(each // _FILES, 1))]
     command += ["-aec", "RADIR", "127.0.0.1", str(receiver.port)]
     clients = [
         subprocess.Popen(
@@ -297,8 +307,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where all receivers keep their files; the system's by default")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for listener.json and listener.md")
     args = parser.parse_args()
-    if shutil.which("storescu") is None:
-        raise SystemExit("error: DCMTK is missing (Debian: apt-get install dcmtk)")
+    dcmtk("storescu")
     receivers: dict[str, Callable[[Path], object]] = {
         "DCMTK storescp": storescp,
         "Orthanc": orthanc,
