@@ -48,9 +48,14 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_seed_gives_the_same_bytes_however_many_processes(hospital: Path, tmp_path: Path) -> None:
-    radir("--out", str(tmp_path), "--patients", "3", "--seed", "21", "--size", "tiny", "--jobs", "2")
+def test_the_same_seed_gives_the_same_bytes_however_many_processes(
+    hospital: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    radir("--out", str(tmp_path), "--patients", "3", "--seed", "21", "--size", "tiny", "--jobs", "2", "--json")
     assert digests(tmp_path) == digests(hospital)
+    told = capfd.readouterr()
+    assert json.loads(told.out)["patients"] == 3
+    assert told.err.splitlines() == [f"{done} of 3 patients" for done in (1, 2, 3)], "whoever waits sees it go on"
 
 
 def test_dciodvfy_finds_no_error(hospital: Path) -> None:

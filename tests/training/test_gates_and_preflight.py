@@ -20,6 +20,7 @@ from radir_training.retraining import preflight as preflights
 from radir_training.retraining.chance import Unjudged
 from radir_training.retraining.examination import GROUPS, Examination, examined
 from radir_training.retraining.gates import Gate, GateCode, gates
+from radir_training.retraining.lease import Cancelled
 from radir_training.retraining.material import Groups, age_group
 from radir_training.retraining.plan import Plan
 from radir_training.retraining.preflight import RefusalCode, preflight
@@ -202,6 +203,21 @@ def worse(groups: Groups, tmp_path_factory: pytest.TempPathFactory) -> Examinati
     folder = tmp_path_factory.mktemp("worse")
     champion, challenger = toy_champion(folder / "knows", forgets=False), toy_champion(folder / "forgot")
     return examined(toy_set(STUDIES, 7), groups, champion, challenger, PLAN)
+
+
+def test_an_examination_can_be_cancelled_at_every_word_of_it(groups: Groups, tmp_path: Path) -> None:
+    champion, data = toy_champion(tmp_path / "knows", forgets=False), toy_set(STUDIES, 7)
+    heard: list[float] = []
+    examined(data, groups, champion, champion, PLAN, lambda done, note: heard.append(done))
+    assert len(heard) > 3 and heard == sorted(heard) and heard[0] == 0.0 and heard[-1] < 1.0
+    for last in heard:
+
+        def cancel(done: float, note: str, last: float = last) -> None:
+            if done == last:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            examined(data, groups, champion, champion, PLAN, cancel)
 
 
 def test_groups_by_sex_age_and_scanner_are_examined(worse: Examination, groups: Groups) -> None:

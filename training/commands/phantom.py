@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from radir_pacs.cli.output import progress
+from radir_pacs.cli.output import counted, progress, say_progress
 from radir_pacs.config import Settings
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind
@@ -71,11 +71,13 @@ def run(args: argparse.Namespace, settings: Settings | None) -> int:
         studies = files = findings = 0
         with progress(transient=True) as shown:
             task = shown.add_task("patients", total=args.patients)
-            for patient in build(order, args.jobs):
+            for done, patient in enumerate(build(order, args.jobs), 1):
                 studies += len(patient)
                 files += sum(len(study["files"]) for study in patient)
                 findings += sum(len(study["findings"]) for study in patient)
-                shown.advance(task)
+                shown.update(task, completed=done)
+                if 10 * done // args.patients != 10 * (done - 1) // args.patients:
+                    say_progress(f"{done} of {counted(args.patients, 'patient')}")
         summary |= {"out": str(args.out), "patients": args.patients, "studies": studies}
         summary |= {"files": files, "findings": findings}
     if args.sheet is not None:

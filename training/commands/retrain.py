@@ -124,8 +124,9 @@ def _start(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) -
             out.print(
                 f"{counted(counts.studies, 'study', 'studies')} with reports of {counted(counts.patients, 'patient')}, "
                 f"{counts.held_out_patients} held out; {counted(found.missing_tokens, 'study', 'studies')} without "
-                f"image tokens\n{_lasts(found.hours)}, {found.memory_bytes / 1e9:.2f} GB of memory, "
-                f"{found.disk_bytes / 1e9:.2f} GB of disk"
+                f"image tokens{', which the run encodes first' if found.missing_tokens else ''}\n"
+                f"{_lasts(found.hours)} on this machine as busy as it is now, "
+                f"{found.memory_bytes / 1e9:.2f} GB of memory, {found.disk_bytes / 1e9:.2f} GB of disk"
             )
             for refusal in found.refusals:
                 out.print(f"refused: {refusal}")
@@ -291,7 +292,8 @@ def _cancel(args: argparse.Namespace, catalogue: Catalogue, settings: Settings) 
     if args.json:
         print_json({"run": args.number, "state": state})
     else:
-        out.print(f"retraining {args.number} " + ("is cancelled" if state == "CANCELLED" else "ends at its next word"))
+        what = "is cancelled" if state == "CANCELLED" else "stops before its next batch"
+        out.print(f"retraining {args.number} {what}")
     return 0
 
 

@@ -7,7 +7,7 @@ Judged by mined reports, over queries whose region is abnormal. Each figure come
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,10 +109,22 @@ def examinee(
     return data.subset(rows), groups, rows, left_out
 
 
-def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundle, plan: Plan) -> Examination:
-    """Raises BadInput where there is nothing to judge by."""
+def examined(
+    data: StudySet,
+    groups: Groups,
+    champion: Bundle,
+    challenger: Bundle,
+    plan: Plan,
+    say: Callable[[float, str], None] = lambda done, note: None,
+) -> Examination:
+    """Raises BadInput where there is nothing to judge by, and what ``say`` does: it hears the share that is done."""
+    say(0.0, "held-out studies are read")
     exam = Exam.of(data)
-    vectors = encoded(champion, data), encoded(challenger, data)
+    say(0.1, "the champion encodes them")
+    before = encoded(champion, data)
+    say(0.4, "the challenger encodes them")
+    vectors = before, encoded(challenger, data)
+    say(0.7, "regions and groups are judged")
     asked = [one for one in candidates(exam) if one.queries.sum() >= plan.gates.least_queries and one.chance <= TRIVIAL]
     if not asked:
         raise BadInput(
@@ -129,6 +141,7 @@ def examined(data: StudySet, groups: Groups, champion: Bundle, challenger: Bundl
         "queries": vars(mean_of_queries(bootstrap, judged)),
         "regions": vars(mean_of_regions(bootstrap, judged)),
     }
+    say(0.9, "the time of an image is measured")
     told = {
         "measure": f"Recall@{plan.gates.k}, queries whose region is abnormal by their mined report",
         "images": len(exam),

@@ -105,6 +105,7 @@ class Pipeline:
             return self._ended("DONE", None)
 
     def _ended(self, state: str, reason: str | None, *, drop_work: bool = True) -> str:
+        log.info("the run ends", extra={"run": self.run.id, "state": state})
         if drop_work:
             shutil.rmtree(self._folder / files.WORK, ignore_errors=True)
         try:
@@ -284,7 +285,7 @@ class Pipeline:
             material, made = self._material(number), Bundle.load(self._folder / files.CHALLENGER)
             once = self._catalogue.retraining.once_trained_on()
             data, groups, self._rows, left_out = examinee(material, self._champion, self.plan, self._key, once)
-            found = examined(data, groups, self._champion, made, self.plan)
+            found = examined(data, groups, self._champion, made, self.plan, self._progress(number))
             judged = self._catalogue.retraining.judgements(self.run.id)
             readers = ranked_by_readers(judged, material, self._rows, self._champion, made, self.plan.recipe.seed)
             told = {**found.told, "readers": readers, "left_out_since_the_champion_knows_them": left_out}

@@ -79,7 +79,7 @@ def live(number: int) -> Response:
 
 @blueprint.post("/retraining/<int:number>/cancel")
 def cancel(number: int) -> Response:
-    """End the run at its next word, as ``radir retrain cancel``. What serves is not touched. Raises Conflict."""
+    """End the run before its next batch, as ``radir retrain cancel``. What serves is not touched. Raises Conflict."""
     cancel_retraining(services().catalogue, services().settings.home, number)
     return view.after(url_for("admin_retraining.run", number=number, done="cancel"))
 
