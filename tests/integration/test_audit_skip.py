@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,12 +15,19 @@ from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
 from radir_pacs.config import Settings, to_environment
 from radir_pacs.errors import BadInput, NotFound
+from tests.audit_receivers import SOURCE, FhirServer, failure, noted, waiting
 from tests.catalogue_material import TESTER
-from tests.integration.test_audit_feed import SOURCE, FhirServer, failure, fhir, noted, waiting  # noqa: F401
 
 
 @pytest.fixture
-def feed(fhir: FhirServer, catalogue: Catalogue, settings: Settings) -> AuditFeed:  # noqa: F811
+def fhir() -> Iterator[FhirServer]:
+    made = FhirServer()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def feed(fhir: FhirServer, catalogue: Catalogue, settings: Settings) -> AuditFeed:
     catalogue.audit_receivers.keep(["fhir"])
     return AuditFeed(catalogue, FhirReceiver(replace(settings, audit_fhir=fhir.url), SOURCE), "me")
 
@@ -27,7 +35,7 @@ def feed(fhir: FhirServer, catalogue: Catalogue, settings: Settings) -> AuditFee
 @pytest.mark.parametrize("status", [400, 422])
 def test_what_follows_goes_on_in_order(
     feed: AuditFeed,
-    fhir: FhirServer,  # noqa: F811
+    fhir: FhirServer,
     catalogue: Catalogue,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -66,7 +74,7 @@ def test_what_follows_goes_on_in_order(
     assert numbers[5] in {row.id for row in catalogue.audit.events()}, "the trail here keeps it"
 
 
-def test_nothing_that_was_not_refused_is_left_out(feed: AuditFeed, fhir: FhirServer, catalogue: Catalogue) -> None:  # noqa: F811
+def test_nothing_that_was_not_refused_is_left_out(feed: AuditFeed, fhir: FhirServer, catalogue: Catalogue) -> None:
     receivers = catalogue.audit_receivers
     with pytest.raises(NotFound):
         receivers.skip("syslog", "x", TESTER)
@@ -86,7 +94,7 @@ def test_nothing_that_was_not_refused_is_left_out(feed: AuditFeed, fhir: FhirSer
 @pytest.mark.parametrize("status", [400, 404, 409, 410, 412, 413, 415, 422])
 def test_what_answers_to_one_event_may_be_left_out(
     feed: AuditFeed,
-    fhir: FhirServer,  # noqa: F811
+    fhir: FhirServer,
     catalogue: Catalogue,
     status: int,
 ) -> None:
@@ -100,7 +108,7 @@ def test_what_answers_to_one_event_may_be_left_out(
 @pytest.mark.parametrize("status", [301, 401, 403, 405, 408, 421, 429, 500, 502, 503, 507])
 def test_a_receiver_that_is_ill_lacks_nothing(
     feed: AuditFeed,
-    fhir: FhirServer,  # noqa: F811
+    fhir: FhirServer,
     catalogue: Catalogue,
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
@@ -120,7 +128,7 @@ def test_a_receiver_that_is_ill_lacks_nothing(
     assert catalogue.audit.events(event=AuditEvent.AUDIT_SKIPPED) == ()
 
 
-def test_a_batch_on_its_way_moves_nothing_back(feed: AuditFeed, fhir: FhirServer, catalogue: Catalogue) -> None:  # noqa: F811
+def test_a_batch_on_its_way_moves_nothing_back(feed: AuditFeed, fhir: FhirServer, catalogue: Catalogue) -> None:
     """The relay had claimed its batch before somebody skipped: its confirmation finds the place further on."""
     noted(catalogue, 3)
     fhir.statuses = [422]
