@@ -1,8 +1,8 @@
 """The attributes of a study that an answer shows: one description, from which columns, QIDO keys and rows follow.
 
 A new one is a line here, a field of `CatalogueStudy` and of `InstanceHeader`, a column of the tables ``study`` and
-``study_search`` with the triggers between them (schema and migration), its places in the statements ``receive_study``
-and ``headers_of``, and its reading in `radir_pacs.dicom.header`;
+``study_search`` with the triggers between them and ``study_changed_on_update`` (schema and migration), its places in
+the statements ``receive`` and ``headers_of``, and its reading in `radir_pacs.dicom.header`;
 tests/unit/test_study_attributes.py names the place that was forgotten.
 """
 

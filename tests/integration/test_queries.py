@@ -11,6 +11,7 @@ import pytest
 import radir_pacs.catalogue
 from radir_pacs.catalogue.queries import QUERIES, parse
 
+TREE = Path(__file__).parents[2]
 _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 
@@ -45,6 +46,12 @@ def test_every_query_is_used() -> None:
     folder = Path(radir_pacs.catalogue.__file__).parent
     program = "".join(path.read_text() for path in folder.glob("*.py"))
     assert [name for name in QUERIES if f'"{name}"' not in program] == []
+
+
+def test_what_tests_and_benchmarks_name_is_there() -> None:
+    programs = [path.read_text() for room in ("tests", "benchmarks") for path in (TREE / room).rglob("*.py")]
+    named = {name for program in programs for name in re.findall(r'QUERIES\["(\w+)"\]', program)}
+    assert named and named <= QUERIES.keys()
 
 
 @pytest.mark.parametrize(
