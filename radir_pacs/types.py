@@ -22,6 +22,7 @@ from radir_pacs.reasons import ReasonCode
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
+PartitionKey = tuple[str, str]  # model id and region key
 
 
 class ImageKind(StrEnum):

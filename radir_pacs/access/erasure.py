@@ -39,7 +39,7 @@ _SOON = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class SearchedPlace:
     """Somewhere that was looked, and how much was found. ``when``: what removes it, where it takes a while.
 
     ``found``: None where nobody could look, as the place is not on this machine.
@@ -50,7 +50,7 @@ class Place:
     when: str = ""
 
 
-def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[Place, ...]:
+def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller) -> tuple[SearchedPlace, ...]:
     """Erase, then look everywhere. Raises NotFound when nothing of such a study or patient is here."""
     erased = catalogue.erasures.erase(subject, by=by)
     blobs = open_blobs(settings, catalogue.backups.installation())
@@ -67,7 +67,7 @@ def erase(subject: str, catalogue: Catalogue, settings: Settings, *, by: Caller)
     return look(subject, catalogue, settings)
 
 
-def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place, ...]:
+def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[SearchedPlace, ...]:
     """Where something of the subject, or of what was erased under its name, could be, and how much is there."""
     erased = catalogue.erasures.of(subject)
     tables = catalogue.erasures.left(subject, erased.study_uids)
@@ -82,7 +82,7 @@ def look(subject: str, catalogue: Catalogue, settings: Settings) -> tuple[Place,
         work = sum(_work(settings, run).exists() for run in erased.runs)
         pages = sum(_evidence(settings, run).exists() for run in erased.runs)
     return (
-        *(Place(name=f"table: {name}", found=found) for name, found in tables.items()),
+        *(SearchedPlace(name=f"table: {name}", found=found) for name, found in tables.items()),
         _place("files as received", files, _SOON["files"]),
         _place("images from the source PACS", fetched, _SOON["fetched"]),
         _place("index segments", vectors, _SOON["index"]),
@@ -96,8 +96,8 @@ def _fetched(settings: Settings) -> Fetched:
     return Fetched(settings.home, settings.source_cache_mib << 20)
 
 
-def _place(name: str, found: int | None, soon: str) -> Place:
-    return Place(name=name, found=found, when=_ELSEWHERE if found is None else soon if found else "")
+def _place(name: str, found: int | None, soon: str) -> SearchedPlace:
+    return SearchedPlace(name=name, found=found, when=_ELSEWHERE if found is None else soon if found else "")
 
 
 def _is_here(settings: Settings, folder: str) -> bool:
@@ -131,7 +131,7 @@ def _remove_from_engines(ids: Sequence[int], catalogue: Catalogue, settings: Set
                 away.add(name)
 
 
-def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> Iterator[Place]:
+def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> Iterator[SearchedPlace]:
     """One place for each outside engine that may have vectors."""
     labels: I64 = np.array(erased.encoding_ids, np.int64)
     found: dict[str, int | None] = {}
@@ -146,7 +146,7 @@ def _in_engines(erased: Erasure, catalogue: Catalogue, settings: Settings) -> It
                 found[name] = None
     for name, number in found.items():
         when = _SOON["engine"] if number else "" if number == 0 else _AWAY
-        yield Place(name=f"vector engine {name}", found=number, when=when)
+        yield SearchedPlace(name=f"vector engine {name}", found=number, when=when)
 
 
 def _evidence(settings: Settings, run: int) -> Path:

@@ -16,7 +16,7 @@ _READ_BYTES = 1 << 20
 _PARTIAL = ".partial"
 
 
-class Place(Protocol):
+class BackupPlace(Protocol):
     """Names are relative paths of plain characters. Every method raises StorageFailed when the place refuses."""
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ class BucketPlace:
         self._bucket.delete(name)
 
 
-def place_of(written: str, settings: Settings) -> Place:
+def place_of(written: str, settings: Settings) -> BackupPlace:
     """The place that a command line names: a folder, or s3://bucket/prefix. Raises SettingError."""
     if written.startswith(SCHEME):
         return BucketPlace(S3Address.of(written, settings))

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Self
 
-from radir_pacs.backup.places import Place
+from radir_pacs.backup.places import BackupPlace
 from radir_pacs.backup.sealing import Sealing
 from radir_pacs.errors import BackupDamaged, BadInput, NotFound, SettingError
 
@@ -102,11 +102,11 @@ class Measured:
 class Repository:
     """A backup: its place, and the key it is written with."""
 
-    def __init__(self, place: Place, sealing: Sealing) -> None:
+    def __init__(self, place: BackupPlace, sealing: Sealing) -> None:
         self._place, self._sealing = place, sealing
 
     @classmethod
-    def open(cls, place: Place, key: bytes | None, *, make: bool = False) -> Self:
+    def open(cls, place: BackupPlace, key: bytes | None, *, make: bool = False) -> Self:
         """Raises NotFound where there is no backup (``make``: begin one), SettingError for the wrong key."""
         try:
             head = json.loads(b"".join(place.get(HEAD)))
@@ -130,7 +130,7 @@ class Repository:
         return cls(place, sealing)
 
     @classmethod
-    def _begun(cls, place: Place, sealing: Sealing) -> Self:
+    def _begun(cls, place: BackupPlace, sealing: Sealing) -> Self:
         backup_id = secrets.token_hex(16)
         fingerprint = sealing.fingerprint(backup_id) if sealing.encrypts else ""
         head = {"format": FORMAT, "id": backup_id, "encrypted": sealing.encrypts, "key": fingerprint}

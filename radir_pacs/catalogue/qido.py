@@ -5,7 +5,7 @@ the instances below: a study matches when one of its instances does.
 
 Studies are searched in ``study_search``. Up to COUNTED_MAX matches are found by the indexes of their keys, counted and
 put into order. More matches than that are dense, so that the list of all studies, read from the newest, soon fills a
-page: from the place where an earlier page ended, where that is known (`qido_places`).
+page: from the place where an earlier page ended, where that is known (`qido_page_starts`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from psycopg import errors
 from radir_pacs.catalogue.database import Connection, Database, Row
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.qido_matching import date_range
-from radir_pacs.catalogue.qido_places import Places
+from radir_pacs.catalogue.qido_page_starts import PageStarts
 from radir_pacs.catalogue.qido_statements import (
     COLUMNS,
     COUNTED_MAX,
@@ -107,7 +107,7 @@ _INSTANCE_COLUMNS = (
 class Qido(CataloguePart):
     def __init__(self, database: Database, settings: Settings) -> None:
         super().__init__(database, settings)
-        self._places = Places()
+        self._places = PageStarts()
 
     def search(self, query: QidoQuery) -> QidoPage:
         """One page of matches in a stable total order, and how many follow it.

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any, LiteralString
 
 from radir_pacs.catalogue.qido_matching import UNDATED, Condition, compare, newest_day, together
-from radir_pacs.catalogue.qido_places import Place
+from radir_pacs.catalogue.qido_page_starts import PageStart
 from radir_pacs.scopes import WITHOUT_IMAGES, Scope, Withheld
 from radir_pacs.similar_cases import Match
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
@@ -173,14 +173,14 @@ class Search:
         one_more = None if self.most is None else self.most + 1
         return sql, [*params, one_more, self.most, self.query.limit, self.query.offset]
 
-    def walked(self, place: Place) -> Statement:
+    def walked(self, place: PageStart) -> Statement:
         """The matches from ``place`` on among as many studies as are walked: the page's, and one more."""
         window, from_place = self._from(place)
         most = None if self.condition == self.of_day else WALKED_MAX
         studies = f"(SELECT k.* FROM {window} ORDER BY k.newest_first, k.study_uid LIMIT %s) k"
         return self._page(studies, "TRUE", [*from_place, most], place, by_terms=False)
 
-    def sorted(self, place: Place) -> Statement:
+    def sorted(self, place: PageStart) -> Statement:
         """The same rows, by whatever way the planner chooses."""
         window, from_place = self._from(place)
         studies, _, where = window.partition(" WHERE ")
@@ -191,19 +191,19 @@ class Search:
         where, params = where_of(self.of_study, by_terms=False)
         return f"SELECT FROM study_search k WHERE {where}", params
 
-    def goes_on(self, place: Place) -> Statement:
+    def goes_on(self, place: PageStart) -> Statement:
         """A row when there are more studies from ``place`` on than are walked."""
         window, from_place = self._from(place)
         order = "ORDER BY k.newest_first, k.study_uid OFFSET %s LIMIT 1"
         return f"SELECT k.study_uid FROM {window} {order}", [*from_place, WALKED_MAX]
 
-    def _from(self, place: Place) -> Statement:
+    def _from(self, place: PageStart) -> Statement:
         # The server begins to read at the pair, whatever else limits the day: the newest day asked for goes into it.
         start = max((place.newest_first, place.study_uid), (self.newest_first, ""))
         where = f"(k.newest_first, k.study_uid) >= (%s, %s) AND {self.of_day.sql}"
         return f"study_search k WHERE {where}", [*start, *self.of_day.params]
 
-    def _page(self, studies: str, where: str, params: list[Any], place: Place, *, by_terms: bool) -> Statement:
+    def _page(self, studies: str, where: str, params: list[Any], place: PageStart, *, by_terms: bool) -> Statement:
         level, (condition, compared) = self.query.level, where_of(self.condition, by_terms=by_terms)
         sql = (
             f"SELECT k.newest_first, k.study_uid, {_KEY[level]} AS key FROM {studies}{_BELOW[level]}"

@@ -25,9 +25,8 @@ from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.studies import study_of
 from radir_pacs.errors import NotFound
 from radir_pacs.similar_cases import Filters
-from radir_pacs.types import I64, ImageKind
+from radir_pacs.types import I64, ImageKind, PartitionKey
 
-Place = tuple[str, str]  # model id and region key
 Said = tuple[Any, ...]
 """What mining wrote of a study's reports: one JSON value for each, oldest first."""
 
@@ -39,7 +38,7 @@ class Questions(CataloguePart):
         filters: Filters,
         *,
         cases: Mapping[str, str],
-        partitions: Mapping[Place, tuple[str, int]],
+        partitions: Mapping[PartitionKey, tuple[str, int]],
         under: str | None = None,
     ) -> Question:
         """The study, what never answers it, and the news since the readings that are named.
@@ -76,7 +75,7 @@ class Questions(CataloguePart):
             said=_said(first),
         )
 
-    def published(self, places: Iterable[Place]) -> dict[Place, GenerationRow]:
+    def published(self, places: Iterable[PartitionKey]) -> dict[PartitionKey, GenerationRow]:
         """The builds that answer for some partitions now; one that has only a tail is missing."""
         models, regions = zip(*places, strict=True) if places else ((), ())
         with self._database.transaction() as connection:
@@ -111,9 +110,9 @@ class Questions(CataloguePart):
         self,
         first: Row,
         cases: Mapping[str, str],
-        partitions: Mapping[Place, tuple[str, int]],
+        partitions: Mapping[PartitionKey, tuple[str, int]],
         since: Mapping[str, str],
-    ) -> tuple[dict[str, CaseChanges], dict[Place, Changes]]:
+    ) -> tuple[dict[str, CaseChanges], dict[PartitionKey, Changes]]:
         """By model and by place. The snapshot of ``first`` is the earlier one, so that nothing is missed."""
         xid, horizon = first["xmin"], first["horizon"]
         if first["has_news"]:
@@ -149,9 +148,9 @@ def _said(row: Row) -> Said:
 def _sent(
     connection: Connection,
     cases: Mapping[str, str],
-    partitions: Mapping[Place, tuple[str, int]],
+    partitions: Mapping[PartitionKey, tuple[str, int]],
     since: Mapping[str, str],
-) -> Callable[[str, str], tuple[dict[str, CaseChanges], dict[Place, Changes]]]:
+) -> Callable[[str, str], tuple[dict[str, CaseChanges], dict[PartitionKey, Changes]]]:
     """Send the statements; what they found is read by calling the result with the snapshot's xmin and horizon."""
     gone = {
         model_id: run(connection, "encodings_gone_since", model_id=model_id, since=xid)
@@ -168,7 +167,7 @@ def _sent(
         for (model_id, region), (xid, _) in partitions.items()
     }
 
-    def news(xid: str, horizon: str) -> tuple[dict[str, CaseChanges], dict[Place, Changes]]:
+    def news(xid: str, horizon: str) -> tuple[dict[str, CaseChanges], dict[PartitionKey, Changes]]:
         dropped = {model_id: ids_of(rows) for model_id, rows in gone.items()}
         return (
             {

@@ -17,7 +17,7 @@ from psycopg import errors, sql
 from radir_pacs.catalogue.database import Connection
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.errors import DatabaseAway, EngineAway, IndexRefused, SettingError, StorageFailed
-from radir_pacs.types import F32, I64
+from radir_pacs.types import F32, I64, PartitionKey
 
 SCHEMA = "radir_vectors"
 LEAST_VERSION = (0, 8)  # iterative scans
@@ -34,15 +34,13 @@ _ADVICE = (
     " in radir's database: CREATE EXTENSION vector"
 )
 
-Place = tuple[str, str]
-
 
 class Vectors(CataloguePart):
     """See `radir_pacs.index.engine.Engine` for what each method promises."""
 
     name = "pgvector"
 
-    def nearest(self, place: Place, query: F32, count: int) -> I64:
+    def nearest(self, place: PartitionKey, query: F32, count: int) -> I64:
         values = {"query": _text(query), "count": count}
         statement = sql.SQL("SELECT id FROM {} ORDER BY v <#> %(query)s::halfvec LIMIT %(count)s").format(_table(place))
         settings = {
@@ -64,7 +62,7 @@ class Vectors(CataloguePart):
             rows = found[1].fetchall()
         return np.fromiter((row["id"] for row in rows), np.int64, len(rows))
 
-    def add(self, place: Place, labels: I64, vectors: F32) -> None:
+    def add(self, place: PartitionKey, labels: I64, vectors: F32) -> None:
         if not len(labels):
             return
         table = _table(place)
@@ -78,7 +76,7 @@ class Vectors(CataloguePart):
                 copy.write(_COPY_END)
             connection.execute(sql.SQL("INSERT INTO {} SELECT * FROM arriving ON CONFLICT DO NOTHING").format(table))
 
-    def remove(self, place: Place, labels: I64) -> None:
+    def remove(self, place: PartitionKey, labels: I64) -> None:
         if not len(labels):
             return
         with self._errors(), self._database.transaction() as connection:
@@ -86,7 +84,7 @@ class Vectors(CataloguePart):
                 statement = sql.SQL("DELETE FROM {} WHERE id = ANY(%s)").format(_table(place))
                 connection.execute(statement, [labels.tolist()])
 
-    def settle(self, place: Place, dim: int) -> int:
+    def settle(self, place: PartitionKey, dim: int) -> int:
         table = _table(place)
         with self._errors(), self._database.transaction() as connection:
             connection.execute("SET LOCAL statement_timeout = 0")
@@ -108,7 +106,7 @@ class Vectors(CataloguePart):
             connection.execute(sql.SQL("ANALYZE {}").format(table))
         return count
 
-    def labels(self, place: Place) -> I64:
+    def labels(self, place: PartitionKey) -> I64:
         with self._errors(), self._database.transaction() as connection:
             if not _exists(connection, place):
                 return np.empty(0, np.int64)
@@ -116,7 +114,7 @@ class Vectors(CataloguePart):
             row = connection.cursor(binary=True).execute(statement).fetchone()
         return np.sort(np.frombuffer((row and row["ids"]) or b"", ">i8").astype(np.int64))
 
-    def holds(self, place: Place, labels: I64) -> int:
+    def holds(self, place: PartitionKey, labels: I64) -> int:
         with self._errors(), self._database.transaction() as connection:
             if not len(labels) or not _exists(connection, place):
                 return 0
@@ -124,7 +122,7 @@ class Vectors(CataloguePart):
             row = connection.execute(statement, [labels.tolist()]).fetchone()
         return int(row["n"]) if row else 0
 
-    def clear(self, place: Place) -> None:
+    def clear(self, place: PartitionKey) -> None:
         with self._errors(), self._database.transaction() as connection:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_table(place)))
 
@@ -143,7 +141,7 @@ class Vectors(CataloguePart):
             raise SettingError(f"index_engine: the database has pgvector {version}: {_ADVICE} (or ALTER … UPDATE)")
         return f"pgvector {version}"
 
-    def size_bytes(self, place: Place) -> int:
+    def size_bytes(self, place: PartitionKey) -> int:
         """Of its table with its indexes; 0 where there is none."""
         with self._errors(), self._database.transaction() as connection:
             row = connection.execute(
@@ -170,21 +168,21 @@ class Vectors(CataloguePart):
             raise EngineAway(f"pgvector: {failed}") from failed
 
 
-def _name(place: Place) -> str:
+def _name(place: PartitionKey) -> str:
     """A plain identifier, whatever the model is called."""
     return "v_" + hashlib.sha256("/".join(place).encode()).hexdigest()[:24]
 
 
-def _table(place: Place) -> sql.Identifier:
+def _table(place: PartitionKey) -> sql.Identifier:
     return sql.Identifier(SCHEMA, _name(place))
 
 
-def _exists(connection: Connection, place: Place) -> bool:
+def _exists(connection: Connection, place: PartitionKey) -> bool:
     row = connection.execute("SELECT to_regclass(%s) AS found", [f"{SCHEMA}.{_name(place)}"]).fetchone()
     return row is not None and row["found"] is not None
 
 
-def _make(connection: Connection, place: Place, dim: int) -> None:
+def _make(connection: Connection, place: PartitionKey, dim: int) -> None:
     """The extension, the schema and the table of a place, where they are not there."""
     if _exists(connection, place):
         return

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from radir_pacs import config
-from radir_pacs.access.erasure import Place, erase, look
+from radir_pacs.access.erasure import SearchedPlace, erase, look
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli.caller import caller
 from radir_pacs.cli.output import errors, out, print_json
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     return 1 if found else 0
 
 
-def _show(places: tuple[Place, ...], found: int) -> None:
+def _show(places: tuple[SearchedPlace, ...], found: int) -> None:
     table = Table("looked in", "found", "", box=box.SIMPLE)
     for place in places:
         table.add_row(Text(place.name), "not here" if place.found is None else str(place.found), Text(place.when))

@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
-from radir_pacs.types import F32, I64
+from radir_pacs.types import F32, I64, PartitionKey
 
-Place = tuple[str, str]  # model id and region key
 LOCAL: Final = "local"  # our own files, which are no engine of this port
 PGVECTOR: Final = "pgvector"
 MILVUS: Final = "milvus"
@@ -27,34 +26,34 @@ class Engine(Protocol):
     def name(self) -> str:
         """As in the setting index_engine."""
 
-    def nearest(self, place: Place, query: F32, count: int) -> I64:
+    def nearest(self, place: PartitionKey, query: F32, count: int) -> I64:
         """About the ``count`` labels (at most MOST_CANDIDATES) most like ``query`` (float32 [dim], unit), best first.
 
         Raises IndexRefused when it holds nothing of that place: somebody emptied it.
         """
 
-    def add(self, place: Place, labels: I64, vectors: F32) -> None:
+    def add(self, place: PartitionKey, labels: I64, vectors: F32) -> None:
         """Hold ``vectors`` (float32 [n, dim], unit) under ``labels``; what it holds already stays as it is.
 
         Durable on return. A vector never changes under its label.
         """
 
-    def remove(self, place: Place, labels: I64) -> None:
+    def remove(self, place: PartitionKey, labels: I64) -> None:
         """Hold ``labels`` no more; some may not be there."""
 
-    def settle(self, place: Place, dim: int) -> int:
+    def settle(self, place: PartitionKey, dim: int) -> int:
         """What was added and removed is what every later search sees. Returns how many vectors it holds.
 
         dim: length of the vectors, for a place that holds none.
         """
 
-    def labels(self, place: Place) -> I64:
+    def labels(self, place: PartitionKey) -> I64:
         """All that it holds, ascending."""
 
-    def holds(self, place: Place, labels: I64) -> int:
+    def holds(self, place: PartitionKey, labels: I64) -> int:
         """How many of ``labels`` it holds."""
 
-    def clear(self, place: Place) -> None:
+    def clear(self, place: PartitionKey) -> None:
         """Hold nothing of the place."""
 
     def check(self) -> str:

@@ -7,11 +7,11 @@ import threading
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.config import Settings
 from radir_pacs.errors import NotReady, SettingError
-from radir_pacs.index.engine import MILVUS, PGVECTOR, Engine, Place
+from radir_pacs.index.engine import MILVUS, PGVECTOR, Engine
 from radir_pacs.index.milvus import MilvusEngine
 from radir_pacs.index.outside import OutsideGeneration
 from radir_pacs.index.selection import Allowed
-from radir_pacs.types import F32, I64
+from radir_pacs.types import F32, I64, PartitionKey
 
 
 class Engines:
@@ -33,7 +33,7 @@ class Engines:
                 self._milvus = MilvusEngine(self._settings, self._catalogue.backups.installation())
             return self._milvus
 
-    def open_generation(self, engine: str, place: Place, dim: int, name: str, as_of: str) -> OutsideGeneration:
+    def open_generation(self, engine: str, place: PartitionKey, dim: int, name: str, as_of: str) -> OutsideGeneration:
         """A generation that an outside engine holds. Raises SettingError, and NotReady where the engine is unknown."""
         model_id, region = place
 

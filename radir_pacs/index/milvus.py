@@ -18,8 +18,8 @@ import numpy as np
 
 from radir_pacs.config import Settings
 from radir_pacs.errors import EngineAway, IndexRefused, SettingError
-from radir_pacs.index.engine import MILVUS, Place
-from radir_pacs.types import F32, I64
+from radir_pacs.index.engine import MILVUS
+from radir_pacs.types import F32, I64, PartitionKey
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -58,7 +58,7 @@ class MilvusEngine:
         self._graceful_s = _GRACEFUL_S
         self._timeout_s = settings.milvus_timeout_s
 
-    def nearest(self, place: Place, query: F32, count: int) -> I64:
+    def nearest(self, place: PartitionKey, query: F32, count: int) -> I64:
         def search(client: MilvusClient) -> Any:
             return client.search(
                 self._collection(place),
@@ -74,7 +74,7 @@ class MilvusEngine:
         found = self._do(search, place)
         return np.fromiter((hit["entity"][_LABEL] for hit in found[0]), np.int64)
 
-    def add(self, place: Place, labels: I64, vectors: F32) -> None:
+    def add(self, place: PartitionKey, labels: I64, vectors: F32) -> None:
         def upsert(client: MilvusClient) -> None:
             self._make(client, place, vectors.shape[1])
             for part in _batches(len(labels)):
@@ -86,7 +86,7 @@ class MilvusEngine:
 
         self._do(upsert, place)
 
-    def remove(self, place: Place, labels: I64) -> None:
+    def remove(self, place: PartitionKey, labels: I64) -> None:
         def delete(client: MilvusClient) -> None:
             if self._stands(client, place):
                 for part in _batches(len(labels)):
@@ -95,7 +95,7 @@ class MilvusEngine:
 
         self._do(delete, place)
 
-    def settle(self, place: Place, dim: int) -> int:
+    def settle(self, place: PartitionKey, dim: int) -> int:
         def count(client: MilvusClient) -> Any:
             self._make(client, place, dim)
             return self._query(client, place, filter=_of(place), output_fields=["count(*)"])
@@ -104,7 +104,7 @@ class MilvusEngine:
         time.sleep(self._graceful_s)  # by then no replica answers from before
         return int(found[0]["count(*)"])
 
-    def labels(self, place: Place) -> I64:
+    def labels(self, place: PartitionKey) -> I64:
         def read(client: MilvusClient) -> list[int]:
             found: list[int] = []
             if not self._stands(client, place):
@@ -126,7 +126,7 @@ class MilvusEngine:
 
         return np.unique(np.array(self._do(read, place), np.int64))
 
-    def holds(self, place: Place, labels: I64) -> int:
+    def holds(self, place: PartitionKey, labels: I64) -> int:
         def count(client: MilvusClient) -> int:
             if not self._stands(client, place):
                 return 0
@@ -137,7 +137,7 @@ class MilvusEngine:
 
         return self._do(count, place)
 
-    def clear(self, place: Place) -> None:
+    def clear(self, place: PartitionKey) -> None:
         def delete(client: MilvusClient) -> None:
             if self._stands(client, place):
                 client.delete(self._collection(place), filter=_of(place), timeout=_FILL_TIMEOUT_S)
@@ -154,7 +154,7 @@ class MilvusEngine:
             with contextlib.suppress(*self._failures):
                 connected.close()
 
-    def _do(self, call: Callable[[MilvusClient], _T], place: Place | None = None) -> _T:
+    def _do(self, call: Callable[[MilvusClient], _T], place: PartitionKey | None = None) -> _T:
         """What ``call`` does with a connected client; once more where the server was started again and has yet to load
         the collection. Its errors become ours, without the text of a request.
         """
@@ -193,16 +193,16 @@ class MilvusEngine:
                 self._connected = client
             return self._connected
 
-    def _collection(self, place: Place) -> str:
+    def _collection(self, place: PartitionKey) -> str:
         return self._prefix + hashlib.sha256(place[0].encode()).hexdigest()[:16]
 
-    def _query(self, client: MilvusClient, place: Place, **asked: Any) -> Any:
+    def _query(self, client: MilvusClient, place: PartitionKey, **asked: Any) -> Any:
         return client.query(self._collection(place), consistency_level="Strong", timeout=_FILL_TIMEOUT_S, **asked)
 
-    def _stands(self, client: MilvusClient, place: Place) -> bool:
+    def _stands(self, client: MilvusClient, place: PartitionKey) -> bool:
         return bool(client.has_collection(self._collection(place), timeout=self._timeout_s))
 
-    def _make(self, client: MilvusClient, place: Place, dim: int) -> None:
+    def _make(self, client: MilvusClient, place: PartitionKey, dim: int) -> None:
         """The collection of a model, with its index, loaded, unless it stands."""
         if self._stands(client, place):
             return
@@ -221,11 +221,11 @@ def _batches(count: int) -> Iterator[slice]:
     return (slice(start, start + _BATCH) for start in range(0, count, _BATCH))
 
 
-def _key(place: Place, label: int) -> str:
+def _key(place: PartitionKey, label: int) -> str:
     return f"{place[1]}/{label}"
 
 
-def _of(place: Place) -> str:
+def _of(place: PartitionKey) -> str:
     """A filter: the rows of a region, whose key is a plain name (`index.generation`)."""
     region = place[1]
     if not region.replace("_", "").replace("-", "").replace(".", "").isalnum():

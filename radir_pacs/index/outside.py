@@ -14,13 +14,13 @@ import numpy as np
 
 from radir_pacs import metrics
 from radir_pacs.errors import EngineAway, EngineEmptied, IndexRefused
-from radir_pacs.index.engine import MOST_CANDIDATES, Engine, Place
+from radir_pacs.index.engine import MOST_CANDIDATES, Engine
 from radir_pacs.index.exact import best, cosines
 from radir_pacs.index.label_set import NO_LABELS, LabelSet, contains, merged
 from radir_pacs.index.part import Part, VectorsAt
 from radir_pacs.index.segment import Rows
 from radir_pacs.index.selection import Allowed, Mask, Selection
-from radir_pacs.types import F32, I64
+from radir_pacs.types import F32, I64, PartitionKey
 
 ROWS_PER_CANDIDATE = 1.5
 """How many vectors the catalogue sends in the time an engine names one candidate (benchmarks/experiments/
@@ -149,7 +149,7 @@ class OutsidePart:
         return through
 
 
-def _nearest(engine: Engine, place: Place, query: F32, count: int) -> I64:
+def _nearest(engine: Engine, place: PartitionKey, query: F32, count: int) -> I64:
     """At least one label: of a place that was filled, an engine names nothing only if somebody emptied it."""
     try:
         with metrics.timed(metrics.ENGINE_SECONDS, engine.name):

@@ -23,11 +23,10 @@ from radir_pacs.index.engines import Engines
 from radir_pacs.index.generation import generation_number
 from radir_pacs.index.part import Holding
 from radir_pacs.query.case_table import CaseTable
-from radir_pacs.types import ModelState
+from radir_pacs.types import ModelState, PartitionKey
 
 log = logging.getLogger(__name__)
 
-Place = tuple[str, str]  # model id and region key
 _NEVER = "0"
 
 
@@ -85,7 +84,7 @@ def _is_newer(published: str, opened: Holding | None) -> bool:
 class Readings:
     """How far this process has read when a question is asked. The question brings the news since then."""
 
-    def __init__(self, tables: Mapping[str, CaseTable], opened: Mapping[Place, _Open]) -> None:
+    def __init__(self, tables: Mapping[str, CaseTable], opened: Mapping[PartitionKey, _Open]) -> None:
         self._tables, self._opened = tables, opened
         self._partitions = {place: entry.partition for place, entry in opened.items()}
         self.cases = {model_id: table.since for model_id, table in tables.items()}
@@ -93,7 +92,7 @@ class Readings:
             place: (entry.since, entry.partition.dim) for place, entry in opened.items() if entry.since != _NEVER
         }
 
-    def take(self, cases: Mapping[str, CaseChanges], partitions: Mapping[Place, Changes]) -> set[str]:
+    def take(self, cases: Mapping[str, CaseChanges], partitions: Mapping[PartitionKey, Changes]) -> set[str]:
         """The news of `catalogue.questions`; returns the models whose tables are up to date by it."""
         whole = {model_id for model_id, news in cases.items() if int(self.cases[model_id]) > int(news.horizon)}
         for model_id in whole:
@@ -110,7 +109,7 @@ class Partitions:
         self._catalogue, self._settings = catalogue, settings
         self._engines = Engines(catalogue, settings)
         self._lock = threading.Lock()
-        self._open: dict[Place, _Open] = {}  # least recently used first
+        self._open: dict[PartitionKey, _Open] = {}  # least recently used first
         self._tables: dict[str, CaseTable] = {}
         self._table_locks: dict[str, threading.Lock] = {}
         self._unseen: frozenset[str] = frozenset()  # models whose answers nobody sees
@@ -178,7 +177,7 @@ class Partitions:
             published = None
         return self.opened(model_id, region, dim=dim, published=published)
 
-    def _entry(self, place: Place, dim: int) -> _Open:
+    def _entry(self, place: PartitionKey, dim: int) -> _Open:
         with self._lock:
             entry = self._open.pop(place, None) or _Open(Partition(model_id=place[0], region=place[1], dim=dim))
             self._open[place] = entry  # the most recently used one now
@@ -259,7 +258,7 @@ class Partitions:
                     return
                 used -= self._close(place, sizes[place])
 
-    def _close(self, place: Place, size: int) -> int:
+    def _close(self, place: PartitionKey, size: int) -> int:
         del self._open[place]
         log.info("partition closed", extra={"model": place[0], "region": place[1]})
         return size

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from radir_pacs.backup.places import BucketPlace, FolderPlace, Place
+from radir_pacs.backup.places import BackupPlace, BucketPlace, FolderPlace
 from radir_pacs.cli.supervisor import Supervisor
 from radir_pacs.config import Settings
 from radir_pacs.errors import BlobDamaged, NotFound, StorageFailed
@@ -303,13 +303,13 @@ def test_a_server_that_takes_long_to_read_is_waited_for_longer_than_one_that_is_
 
 
 @pytest.fixture(params=["folder", "server", "rclone"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> BackupPlace:
     if request.param == "folder":
         return FolderPlace(tmp_path / "backup")
     return BucketPlace(address(request.getfixturevalue(request.param), f"{tmp_path.name}-backup"))
 
 
-def test_a_place_holds_objects_that_are_whole_or_absent(place: Place) -> None:
+def test_a_place_holds_objects_that_are_whole_or_absent(place: BackupPlace) -> None:
     assert place.sizes("") == {}
     place.put("objects/ab/one", [b"first ", b"content"])
     place.put("objects/ab/one", [b"second"])

@@ -66,7 +66,7 @@ def version(document: str, **changes: object) -> ReportVersion:
     return ReportVersion(**(given | changes))  # type: ignore[arg-type]
 
 
-def found(places: tuple[erasure.Place, ...]) -> dict[str, int]:
+def found(places: tuple[erasure.SearchedPlace, ...]) -> dict[str, int]:
     return {place.name: place.found for place in places if place.found}
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from radir_pacs.errors import EngineAway, EngineEmptied
 from radir_pacs.index import Allowed, Hits, Partition, Selection, exact_search
-from radir_pacs.index.engine import PGVECTOR, Engine, Place, outside_name
+from radir_pacs.index.engine import PGVECTOR, Engine, outside_name
 from radir_pacs.index.outside import OutsideGeneration
-from radir_pacs.types import F32, I64
+from radir_pacs.types import F32, I64, PartitionKey
 from tests.index_material import DIM, MODEL, REGION, labels_of, random_vectors, selecting
 
 COUNT, K = 1_000, 10
@@ -28,7 +28,7 @@ class Sayer:
     asked: list[int] = field(default_factory=list)
     name: str = PGVECTOR
 
-    def nearest(self, place: Place, query: F32, count: int) -> I64:
+    def nearest(self, place: PartitionKey, query: F32, count: int) -> I64:
         self.asked.append(count)
         if isinstance(self.says, EngineAway):
             raise self.says
