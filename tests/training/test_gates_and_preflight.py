@@ -344,6 +344,22 @@ def test_a_run_is_refused_for_one_reason_with_both_numbers(
     assert found.as_json()["refusals"][0]["text"] == str(refusal)
 
 
+@pytest.mark.parametrize(
+    ("gates_asked", "patients", "gain"),
+    [
+        ({}, 64, 0.05),
+        ({}, 400, 0.02),
+        ({"least_gain": 0.01}, 400, 0.03),
+        ({}, 0, None),
+        ({"overall": "no worse"}, 64, None),
+    ],
+)
+def test_the_gain_that_so_many_patients_show_is_told_before(
+    gates_asked: Told, patients: int, gain: float | None
+) -> None:
+    assert preflights.visible_gain(Plan.from_json({"gates": gates_asked}), patients) == gain
+
+
 def test_what_is_told_before_a_run_has_singulars() -> None:
     said = [str(preflights.Refusal(code=code, found=1, wanted=2)) for code in RefusalCode]
     assert [line for line in said if re.search(r"\b1 (patients|studies)", line)] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ from .snapshot import Counts
 PIXELS_S = 0.5  # that reading and encoding one study takes on a core, about
 QUERIES = 40  # regions and phrases of a step, about
 REPEATS = 2
+# A gain in Recall@5 that passes the gate on the whole about every second time is this, over the square root of the
+# number of held-out patients: docs/results/gate-refusals.md, "better by queries".
+_VISIBLE = 0.4
 
 
 class RefusalCode(StrEnum):
@@ -71,6 +75,7 @@ class Preflight:
     disk_bytes: int
     estimated_s: float
     hours: float
+    visible_gain: float | None  # that passes the gate on the whole about every second time; None: no gain is asked for
     refusals: tuple[Refusal, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -122,8 +127,16 @@ def preflight(
         disk_bytes=disk,
         estimated_s=round(3600 * hours, 1),
         hours=round(hours, 3),
+        visible_gain=visible_gain(plan, counts.held_out_patients),
         refusals=refusals,
     )
+
+
+def visible_gain(plan: Plan, held_out_patients: int) -> float | None:
+    """In Recall, mean of all queries. A smaller one is seldom told from chance, however long is trained."""
+    if plan.gates.overall != "better" or not held_out_patients:
+        return None
+    return round(plan.gates.least_gain + _VISIBLE / math.sqrt(held_out_patients), 3)
 
 
 def step_s(plan: Plan, bundle: Bundle) -> float:
