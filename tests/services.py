@@ -17,16 +17,18 @@ ROOT = Path(__file__).resolve().parents[1]
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 
-def need(program: str) -> str:
-    """Path of a program of the system. Without it the test skips, or fails where CI=true.
+def of_system(program: str) -> str | None:
+    """Path of a program, but not in this virtual environment, whose folder comes first on PATH where it is activated:
+    pynetdicom puts programs there that have the names of DCMTK's."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    if sys.prefix != sys.base_prefix:
+        folders = [folder for folder in folders if Path(folder) != Path(sys.prefix) / "bin"]
+    return shutil.which(program, path=os.pathsep.join(folders))
 
-    Not of this environment, whose folder is the first of PATH where it is activated: pynetdicom puts programs there
-    that have the names of DCMTK's.
-    """
-    own = Path(sys.executable).parent
-    path = shutil.which(
-        program, path=os.pathsep.join(one for one in os.environ["PATH"].split(os.pathsep) if Path(one) != own)
-    )
+
+def need(program: str) -> str:
+    """Path of a program of the system. Without it the test skips, or fails where CI=true."""
+    path = of_system(program)
     if path is None:
         reason = f"{program} is not installed"
         if IN_CI:

@@ -18,7 +18,7 @@ from radir_pacs.errors import IndexRefused, LeaseLost
 from radir_pacs.index.engine import Engine, outside_name
 from radir_pacs.index.label_set import NO_LABELS, contains
 from radir_pacs.index.writer import LONGEST_TAIL
-from radir_pacs.types import I64, Job, JobKind, JobState
+from radir_pacs.types import I64, Job, JobKind, JobState, PartitionKey
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class FillEngine:
             raise IndexRefused(f"{engine.name} lacks {len(lacking)} of {len(expected)} vectors of {region} given to it")
         return len(expected)
 
-    def _mended(self, job: Job, engine: Engine, place: tuple[str, str], expected: I64) -> bool:
+    def _mended(self, job: Job, engine: Engine, place: PartitionKey, expected: I64) -> bool:
         """An attempt that lost its lease may have added what was deleted since; somebody may have deleted rows.
 
         What the catalogue has beyond ``expected`` stays: a later attempt may have added it. False: nothing was amiss.
@@ -123,7 +123,7 @@ class FillEngine:
                 engine.add(place, labels, vectors)
         return True
 
-    def _gone(self, place: tuple[str, str], labels: I64) -> I64:
+    def _gone(self, place: PartitionKey, labels: I64) -> I64:
         """Those that the catalogue does not have."""
         pieces = [labels[start : start + _PIECE] for start in range(0, len(labels), _PIECE)]
         gone = [np.setdiff1d(piece, self._catalogue.encodings.vectors_of(*place, piece)[0]) for piece in pieces]

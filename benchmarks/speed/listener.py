@@ -39,6 +39,7 @@ from benchmarks.speed.listener_page import page, table
 from radir_pacs.catalogue import embedded_pid, stop_embedded
 from radir_pacs.config import Settings
 from tests.conftest import free_port
+from tests.services import of_system
 
 _START_S = 60.0
 _FILES = 8  # per study; the client sends them again and again under new SOP Instance UIDs
@@ -114,7 +115,7 @@ def study(folder: Path, kind: Kind) -> list[Path]:
 def await_answer(receiver: Receiver) -> None:
     """Until the receiver answers an echo."""
     deadline = time.monotonic() + _START_S
-    echo = [*receiver.enter, "echoscu", "-to", "2", "127.0.0.1", str(receiver.port)]
+    echo = [*receiver.enter, dcmtk("echoscu"), "-to", "2", "127.0.0.1", str(receiver.port)]
     while subprocess.run(echo, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
         if time.monotonic() > deadline:
             raise SystemExit("error: a receiver does not start")
@@ -139,10 +140,8 @@ def running(*commands: list[str], log: Path, **environment: str) -> Iterator[tup
 
 
 def dcmtk(program: str) -> str:
-    """Path of a program of DCMTK, not of one of pynetdicom's, which have the same names in an activated environment."""
-    own = Path(sys.executable).parent
-    folders = (one for one in os.environ["PATH"].split(os.pathsep) if Path(one) != own)
-    found = shutil.which(program, path=os.pathsep.join(folders))
+    """Path of a program of DCMTK."""
+    found = of_system(program)
     if found is None:
         raise SystemExit("error: DCMTK is missing (Debian: apt-get install dcmtk)")
     return found

@@ -12,7 +12,7 @@ from radir_pacs.catalogue.database import run
 from radir_pacs.catalogue.index_rows import GenerationRow, MergeBound, Moving, ServedPartition
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
-from radir_pacs.types import F32, I64, Job
+from radir_pacs.types import F32, I64, Job, PartitionKey
 
 PAGE = 20_000  # encodings read at a time
 
@@ -163,7 +163,7 @@ class Generations(CataloguePart):
         assert gone is not None
         return counts, gone["n"]
 
-    def to_forget(self, after_s: float) -> list[tuple[str, str]]:
+    def to_forget(self, after_s: float) -> list[PartitionKey]:
         """(model id, region) of partitions whose files may hold a vector that was deleted longer ago."""
         with self._database.transaction() as connection:
             rows = run(connection, "to_forget", after_s=after_s).fetchall()

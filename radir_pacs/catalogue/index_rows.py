@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from radir_pacs.types import F32, I64, CatalogueStudy, Encoding, ImageKind, SliceStack
+from radir_pacs.types import F32, I64, CatalogueStudy, Encoding, ImageKind, PartitionKey, SliceStack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,8 @@ class Question:
     excluded: I64
     newest: int
     cases: Mapping[str, CaseChanges]
-    partitions: Mapping[tuple[str, str], Changes]
-    published: Mapping[tuple[str, str], str]
+    partitions: Mapping[PartitionKey, Changes]
+    published: Mapping[PartitionKey, str]
     said: tuple[Any, ...] = ()
 
 

@@ -107,7 +107,7 @@ _INSTANCE_COLUMNS = (
 class Qido(CataloguePart):
     def __init__(self, database: Database, settings: Settings) -> None:
         super().__init__(database, settings)
-        self._places = PageStarts()
+        self._starts = PageStarts()
 
     def search(self, query: QidoQuery) -> QidoPage:
         """One page of matches in a stable total order, and how many follow it.
@@ -139,17 +139,17 @@ class Qido(CataloguePart):
         if query.limit == 0:
             return [], False
         asked = replace(query, limit=0, offset=0, tags=None)
-        place = self._places.nearest(asked, query.offset)
+        start = self._starts.nearest(asked, query.offset)
         connection.execute(_IN_ORDER.encode())
-        rows = run_now(connection, search.walked(place))
+        rows = run_now(connection, search.walked(start))
         is_short = len(rows) <= query.limit and search.condition != search.of_day
-        goes_on = is_short and run_now(connection, search.goes_on(place))
+        goes_on = is_short and run_now(connection, search.goes_on(start))
         connection.execute(_ANY_WAY.encode())
         if goes_on:
-            rows = run_now(connection, search.sorted(place))
+            rows = run_now(connection, search.sorted(start))
         page = rows[: query.limit]
         studies = [(row["newest_first"], row["study_uid"]) for row in page]
-        self._places.remember(asked, query.offset, studies, one_each=query.level is QidoLevel.STUDY)
+        self._starts.remember(asked, query.offset, studies, one_each=query.level is QidoLevel.STUDY)
         return [row["key"] for row in page], len(rows) > query.limit
 
 

@@ -173,43 +173,43 @@ class Search:
         one_more = None if self.most is None else self.most + 1
         return sql, [*params, one_more, self.most, self.query.limit, self.query.offset]
 
-    def walked(self, place: PageStart) -> Statement:
-        """The matches from ``place`` on among as many studies as are walked: the page's, and one more."""
-        window, from_place = self._from(place)
+    def walked(self, start: PageStart) -> Statement:
+        """The matches from ``start`` on among as many studies as are walked: the page's, and one more."""
+        window, from_start = self._from(start)
         most = None if self.condition == self.of_day else WALKED_MAX
         studies = f"(SELECT k.* FROM {window} ORDER BY k.newest_first, k.study_uid LIMIT %s) k"
-        return self._page(studies, "TRUE", [*from_place, most], place, by_terms=False)
+        return self._page(studies, "TRUE", [*from_start, most], start, by_terms=False)
 
-    def sorted(self, place: PageStart) -> Statement:
+    def sorted(self, start: PageStart) -> Statement:
         """The same rows, by whatever way the planner chooses."""
-        window, from_place = self._from(place)
+        window, from_start = self._from(start)
         studies, _, where = window.partition(" WHERE ")
-        return self._page(studies, where, from_place, place, by_terms=self.condition.terms is not None)
+        return self._page(studies, where, from_start, start, by_terms=self.condition.terms is not None)
 
     def reckoned(self) -> Statement:
         """The studies that pass, for the planner's reckoning of their number."""
         where, params = where_of(self.of_study, by_terms=False)
         return f"SELECT FROM study_search k WHERE {where}", params
 
-    def goes_on(self, place: PageStart) -> Statement:
-        """A row when there are more studies from ``place`` on than are walked."""
-        window, from_place = self._from(place)
+    def goes_on(self, start: PageStart) -> Statement:
+        """A row when there are more studies from ``start`` on than are walked."""
+        window, from_start = self._from(start)
         order = "ORDER BY k.newest_first, k.study_uid OFFSET %s LIMIT 1"
-        return f"SELECT k.study_uid FROM {window} {order}", [*from_place, WALKED_MAX]
+        return f"SELECT k.study_uid FROM {window} {order}", [*from_start, WALKED_MAX]
 
-    def _from(self, place: PageStart) -> Statement:
+    def _from(self, start: PageStart) -> Statement:
         # The server begins to read at the pair, whatever else limits the day: the newest day asked for goes into it.
-        start = max((place.newest_first, place.study_uid), (self.newest_first, ""))
+        first = max((start.newest_first, start.study_uid), (self.newest_first, ""))
         where = f"(k.newest_first, k.study_uid) >= (%s, %s) AND {self.of_day.sql}"
-        return f"study_search k WHERE {where}", [*start, *self.of_day.params]
+        return f"study_search k WHERE {where}", [*first, *self.of_day.params]
 
-    def _page(self, studies: str, where: str, params: list[Any], place: PageStart, *, by_terms: bool) -> Statement:
+    def _page(self, studies: str, where: str, params: list[Any], start: PageStart, *, by_terms: bool) -> Statement:
         level, (condition, compared) = self.query.level, where_of(self.condition, by_terms=by_terms)
         sql = (
             f"SELECT k.newest_first, k.study_uid, {_KEY[level]} AS key FROM {studies}{_BELOW[level]}"
             f" WHERE {where} AND {condition} ORDER BY {_ORDER[level]} LIMIT %s OFFSET %s"
         )
-        return sql, [*params, *compared, self.query.limit + 1, self.query.offset - place.row]
+        return sql, [*params, *compared, self.query.limit + 1, self.query.offset - start.row]
 
 
 def where_of(condition: Condition, *, by_terms: bool) -> Statement:

@@ -111,10 +111,18 @@ def _limits(manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "It knows no region apart: a question about one is answered for the whole chest."
     if manifest["kind"] == "CXR":
         yield "A lateral view is not asked for regions of one side."
-    if manifest["training"].get("source") == "synthetic" and "began_with" not in manifest["training"]:
+    if saw_synthetic_only(manifest["training"]):
         yield f"Trained on synthetic patients only; on real {_IMAGES[manifest['kind']]} nothing was measured."
     yield from _weak(manifest)
     yield "Recall on patients unlike those it was measured on is not known."
+
+
+def saw_synthetic_only(training: Mapping[str, Any]) -> bool:
+    """Whether every training that led to a bundle was on synthetic patients. ``training``: of its manifest."""
+    told = training.get("synthetic_only")
+    if told is None:  # of a training before this was written down
+        return training.get("source") == "synthetic" and "began_with" not in training
+    return told is True
 
 
 def has_collapsed(manifest: Mapping[str, Any]) -> bool:

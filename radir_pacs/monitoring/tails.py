@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from radir_pacs.catalogue import Catalogue, ServedPartition
+from radir_pacs.types import PartitionKey
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Tails:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._generations = catalogue.generations
-        self._counted: dict[tuple[str, str], Tail] = {}
+        self._counted: dict[PartitionKey, Tail] = {}
         self._until: dict[str, str] = {}
 
     def survey(self) -> Iterator[tuple[ServedPartition, Tail]]:

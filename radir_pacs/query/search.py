@@ -70,8 +70,8 @@ class _Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Searched:
-    """Where a query is answered: a region's partition, with the cases that it may return."""
+class _ToSearch:
+    """A region's partition in which a query is answered, with the cases that it may return."""
 
     region: Region
     partition: Partition
@@ -295,7 +295,7 @@ class Searcher:
             place = self._affirming(asked, place, finding)
         return Offer(region=region.key, finding=finding, candidates=place.candidates)
 
-    def _places(self, asked: _Asked) -> tuple[list[_Searched], list[Notice]]:
+    def _places(self, asked: _Asked) -> tuple[list[_ToSearch], list[Notice]]:
         """Where each region that was asked for is answered."""
         places, notices = [], []
         for wanted in asked.query.regions:
@@ -306,10 +306,10 @@ class Searcher:
             notices += said
         return places, notices
 
-    def _place(self, asked: _Asked) -> tuple[_Searched, list[Notice]]:
+    def _place(self, asked: _Asked) -> tuple[_ToSearch, list[Notice]]:
         """The region asked for, or the nearest parent that the model knows and that has enough cases."""
         notices = []
-        thin: _Searched | None = None
+        thin: _ToSearch | None = None
         known, looked_at = asked.encoding.regions, set()
         for region in (asked.region, *anatomy.ancestors(asked.region.key)):
             if region.key not in known:
@@ -331,7 +331,7 @@ class Searcher:
             notices.append(Notice(code=code, values={"asked": asked.region.key, "answered": place.region.key}))
         return place, notices
 
-    def _open(self, asked: _Asked, region: Region) -> _Searched:
+    def _open(self, asked: _Asked, region: Region) -> _ToSearch:
         model_id, dim = asked.encoding.model_id, asked.encoding.vectors.shape[1]
         place = (model_id, region.key)
         if place in asked.question.partitions:
@@ -341,14 +341,14 @@ class Searcher:
             partition = self._partitions.fresh(model_id, region.key, dim=dim)
         return self._counted(asked, region, partition)
 
-    def _affirming(self, asked: _Asked, place: _Searched, concept: str) -> _Searched:
+    def _affirming(self, asked: _Asked, place: _ToSearch, concept: str) -> _ToSearch:
         """Only the cases whose report affirms the finding, however few: they are what was asked for."""
         said = affirming_path(concept, place.region.key)
         return self._counted(asked, place.region, place.partition, said=said)
 
-    def _counted(self, asked: _Asked, region: Region, partition: Partition, said: str | None = None) -> _Searched:
+    def _counted(self, asked: _Asked, region: Region, partition: Partition, said: str | None = None) -> _ToSearch:
         selection = Selection(allowed=self._allowed(asked, said), barred=asked.question.excluded)
-        return _Searched(
+        return _ToSearch(
             region=region, partition=partition, selection=selection, candidates=partition.candidates(selection)
         )
 
@@ -372,7 +372,7 @@ def _stage(name: str) -> Iterator[None]:
         yield
 
 
-def _following(asked: _Asked, places: list[_Searched], found: Ranked, seen: int) -> PageMark | None:
+def _following(asked: _Asked, places: list[_ToSearch], found: Ranked, seen: int) -> PageMark | None:
     """Where the next page begins; an order by words has only offsets."""
     mark = asked.query.after
     if asked.query.words is not None:

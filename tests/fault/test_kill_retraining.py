@@ -37,6 +37,7 @@ from radir_training.retraining.steps import StepName
 from tests.stack import Stack, running_stack
 from tests.training.retraining_material import PLAN, STUDIES, embedded_archive
 
+pytestmark = pytest.mark.timeout(1200)
 LIMIT_S = 400.0  # a trainer yields to everything else (nice 10), also to the tests beside this one
 ASKED = 20  # questions whose answers before a promotion and after a rollback are compared
 ASKED_EVERY_S = 0.02  # not as fast as it can: the index that is waited for is built beside it

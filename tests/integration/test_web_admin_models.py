@@ -209,6 +209,27 @@ def test_a_plan_is_tried_by_the_command_and_its_refusal_read(client: FlaskClient
     assert catalogue.retraining.runs() == ()
 
 
+@pytest.mark.parametrize(("lang", "words"), [("en", "0.027 more in Recall@5"), ("de", "0,027 mehr in Recall@5")])
+def test_what_a_plan_would_take_is_shown_with_the_gain_that_shows(
+    client: FlaskClient, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, lang: str, words: str
+) -> None:
+    register(catalogue)
+    told = {
+        "champion": MODEL,
+        "counts": {"studies": 3501, "patients": 2500, "held_out_patients": 498},
+        "visible_gain": 0.027,
+        "missing_tokens": 0,
+        "hours": 0.4,
+        "memory_bytes": 10**9,
+        "disk_bytes": 10**8,
+        "plan_sha256": "ab" * 32,
+        "refusals": [],
+    }
+    monkeypatch.setattr(retrain_command, "tried", lambda plan, settings: told)
+    see(client, f"/admin/retraining?lang={lang}")
+    assert words in send(client, "/admin/retraining/try", "/admin/retraining", kind="CXR", depth="head").text
+
+
 def test_one_plan_at_a_time(client: FlaskClient, catalogue: Catalogue) -> None:
     register(catalogue)
     with retrain_command._busy:

@@ -210,7 +210,7 @@ def test_an_examination_can_be_cancelled_at_every_word_of_it(groups: Groups, tmp
     heard: list[float] = []
     examined(data, groups, champion, champion, PLAN, lambda done, note: heard.append(done))
     assert len(heard) > 3 and heard == sorted(heard) and heard[0] == 0.0 and heard[-1] < 1.0
-    for last in heard:
+    for last in (heard[0], heard[len(heard) // 2], heard[-1]):
 
         def cancel(done: float, note: str, last: float = last) -> None:
             if done == last:
@@ -347,11 +347,14 @@ def test_a_run_is_refused_for_one_reason_with_both_numbers(
 @pytest.mark.parametrize(
     ("gates_asked", "patients", "gain"),
     [
-        ({}, 64, 0.05),
-        ({}, 400, 0.02),
-        ({"least_gain": 0.01}, 400, 0.03),
+        ({}, 64, 0.075),
+        ({}, 400, 0.03),
+        ({}, 10**6, 0.009),
+        ({"least_gain": 0.01}, 400, 0.04),
         ({}, 0, None),
         ({"overall": "no worse"}, 64, None),
+        ({"mean_over": "regions"}, 64, None),
+        ({"k": 1}, 64, None),
     ],
 )
 def test_the_gain_that_so_many_patients_show_is_told_before(

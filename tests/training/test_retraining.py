@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -264,9 +265,11 @@ def let_the_lease_run_out(settings: Settings) -> None:
 
 
 def test_a_database_that_is_away_for_a_moment_ends_no_run(
-    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left = [StepName.TRAIN]
+    left, examined = [StepName.TRAIN, StepName.EXAMINE], Mock(wraps=pipeline_module.examined)
+    monkeypatch.setattr(pipeline_module, "examined", examined)
+    monkeypatch.setattr(pipeline_module, "SAY_S", 0.0)
     started = "after `radir down` nobody would stop a server that a trainer started"
     monkeypatch.setattr(Catalogue, "revive", lambda self: pytest.fail(started))
 
@@ -276,8 +279,11 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(
             raise StorageFailed
 
     number = begin(catalogue)
-    assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
+    with caplog.at_level("INFO"):
+        assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
     assert not left and {step.attempts for step in catalogue.retraining.steps(number)} == {1}
+    assert examined.call_count == 1, "an examination does not begin anew for progress that nobody could note"
+    assert [record.state for record in caplog.records if record.getMessage() == "the run ends"] == ["DONE"]
 
 
 @pytest.mark.parametrize("away", ["steps", "tell", "end"])

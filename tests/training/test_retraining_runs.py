@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from radir_pacs.catalogue import Catalogue
+from radir_pacs.cli import main
 from radir_pacs.config import Settings
 from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput, Conflict, LeaseLost
@@ -264,6 +265,10 @@ def test_the_command_says_what_a_run_would_take(
 ) -> None:
     told = command(archive, monkeypatch, capsys, "--dry-run")
     assert told["counts"]["studies"] == STUDIES and told["missing_tokens"] == 0 and told["refusals"] == []
+    assert told["visible_gain"] > 0
+    assert main(["retrain", "--dry-run"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"a gain of {told['visible_gain']:.3f} in Recall@5 passes the gate" in text, text
     plan = tmp_path / "plan.toml"
     plan.write_text("[data]\nleast_patients = 500\n")
     told = command(archive, monkeypatch, capsys, "--dry-run", "--plan", str(plan), expected=1)

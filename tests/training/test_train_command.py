@@ -61,6 +61,7 @@ def test_a_folder_of_images_and_reports_becomes_a_bundle(tmp_path: Path, capsys:
     assert args.run(args, None) == 0
     further = Bundle.load(tmp_path / "further")
     assert further.training["began_with"] == bundle.model_id != further.model_id
+    assert "synthetic_only" not in further.training
     assert further.training["recipe"]["learning_rate"] == command.GENTLE
     assert further.training["recipe"]["augment"]
     assert further.training["known_patients"] == [told, told], "what the first training saw is known to the second"
@@ -78,6 +79,10 @@ def test_synthetic_patients_are_measured_by_their_truth_too(tmp_path: Path, monk
     assert bundle.metrics["recall_at_5_abnormal"] == bundle.metrics["recall_at_5_abnormal_true"]
     assert "160 of seed 1" in bundle.training["data"]
     assert not bundle.training["recipe"]["augment"], "synthetic patients vary enough by themselves"
+    assert bundle.training["synthetic_only"] is True
+    args = parsed(*words, "--out", str(tmp_path / "further"), "--start", str(tmp_path / "model"))
+    assert args.run(args, None) == 0
+    assert Bundle.load(tmp_path / "further").training["synthetic_only"] is True
     assert command._recipe(parsed("--augment", "on", "--out", str(tmp_path / "varied"))).augment
 
 

@@ -62,7 +62,10 @@ def test_a_network_of_synthetic_patients_alone_says_so(tmp_path: Path) -> None:
     said = "- Trained on synthetic patients only; on real chest radiographs nothing was measured."
     assert said in saved(tmp_path / "alone", training={"source": "synthetic"})
     assert said not in saved(tmp_path / "local", training={"source": "local"})
-    assert said not in saved(tmp_path / "went on", training={"source": "synthetic", "began_with": "cxr-tiny-0"})
+    went_on = {"source": "synthetic", "began_with": "cxr-tiny-0"}
+    assert said not in saved(tmp_path / "not known", training=went_on)
+    assert said not in saved(tmp_path / "from real ones", training=went_on | {"synthetic_only": False})
+    assert said in saved(tmp_path / "went on", training=went_on | {"synthetic_only": True})
 
 
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ def studies(*numbers: int) -> list[tuple[int, str]]:
     return [(number, str(number)) for number in numbers]
 
 
-def test_the_nearest_place_is_not_behind_the_row() -> None:
+def test_the_nearest_start_is_not_behind_the_row() -> None:
     starts = PageStarts()
     starts.remember("a", 0, studies(1, 2, 3), one_each=True)
     starts.remember("a", 3, studies(4, 5, 6), one_each=True)
@@ -19,7 +19,7 @@ def test_the_nearest_place_is_not_behind_the_row() -> None:
     assert starts.nearest("b", 1000) == FIRST
 
 
-def test_a_place_is_the_first_row_of_its_study() -> None:
+def test_a_start_is_the_first_row_of_its_study() -> None:
     starts = PageStarts()
     starts.remember("a", 10, studies(1, 1, 2, 2, 2), one_each=False)
     assert starts.nearest("a", 15) == PageStart(row=12, newest_first=2, study_uid="2")
@@ -31,7 +31,7 @@ def test_a_place_is_the_first_row_of_its_study() -> None:
     assert starts.nearest("b", 5) == PageStart(row=4, newest_first=7, study_uid="7")
 
 
-def test_a_page_read_again_replaces_its_place() -> None:
+def test_a_page_read_again_replaces_its_start() -> None:
     starts = PageStarts()
     starts.remember("a", 0, studies(1, 2), one_each=True)
     starts.remember("a", 0, studies(0, 1), one_each=True)
@@ -40,7 +40,7 @@ def test_a_page_read_again_replaces_its_place() -> None:
     assert starts.nearest("a", 9) == PageStart(row=1, newest_first=1, study_uid="1")
 
 
-def test_places_are_forgotten() -> None:
+def test_starts_are_forgotten() -> None:
     now = [0.0]
     starts = PageStarts(clock=lambda: now[0])
     starts.remember("a", 0, studies(1, 2), one_each=True)

@@ -120,10 +120,11 @@ def examined(
     """Raises BadInput where there is nothing to judge by, and what ``say`` does: it hears the share that is done."""
     say(0.0, "held-out studies are read")
     exam = Exam.of(data)
-    say(0.1, "the champion encodes them")
-    before = encoded(champion, data)
-    say(0.4, "the challenger encodes them")
-    vectors = before, encoded(challenger, data)
+
+    def of(who: str, began: float) -> Callable[[int], None]:
+        return lambda done: say(began + 0.3 * done / len(data), f"the {who} has encoded {done} of {len(data)} images")
+
+    vectors = encoded(champion, data, of("champion", 0.1)), encoded(challenger, data, of("challenger", 0.4))
     say(0.7, "regions and groups are judged")
     asked = [one for one in candidates(exam) if one.queries.sum() >= plan.gates.least_queries and one.chance <= TRIVIAL]
     if not asked:

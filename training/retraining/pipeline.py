@@ -105,13 +105,13 @@ class Pipeline:
             return self._ended("DONE", None)
 
     def _ended(self, state: str, reason: str | None, *, drop_work: bool = True) -> str:
-        log.info("the run ends", extra={"run": self.run.id, "state": state})
         if drop_work:
             shutil.rmtree(self._folder / files.WORK, ignore_errors=True)
         try:
             self._when_it_answers(lambda: self._catalogue.retraining.end(self.run.id, self._lease.token, state, reason))
         except LeaseLost:  # ended by a word whose answer was lost, or somebody else's
-            return self._catalogue.retraining.get(self.run.id).state
+            state = self._catalogue.retraining.get(self.run.id).state
+        log.info("the run ends", extra={"run": self.run.id, "state": state})
         return state
 
     def _do(self, step: RetrainingStep) -> None:
@@ -181,6 +181,16 @@ class Pipeline:
                 self._hook(STEPS[number - 1], "does")
 
         return say
+
+    def _progress_or_silence(self, number: int) -> Callable[[float, str], None]:
+        """As `_progress`, for what would begin anew: progress that the database does not take is not worth that."""
+        say = self._progress(number)
+
+        def say_if_it_answers(done: float, note: str) -> None:
+            with suppress(StorageFailed):
+                say(done, note)
+
+        return say_if_it_answers
 
     @cached_property
     def _champion(self) -> Bundle:
@@ -285,7 +295,7 @@ class Pipeline:
             material, made = self._material(number), Bundle.load(self._folder / files.CHALLENGER)
             once = self._catalogue.retraining.once_trained_on()
             data, groups, self._rows, left_out = examinee(material, self._champion, self.plan, self._key, once)
-            found = examined(data, groups, self._champion, made, self.plan, self._progress(number))
+            found = examined(data, groups, self._champion, made, self.plan, self._progress_or_silence(number))
             judged = self._catalogue.retraining.judgements(self.run.id)
             readers = ranked_by_readers(judged, material, self._rows, self._champion, made, self.plan.recipe.seed)
             told = {**found.told, "readers": readers, "left_out_since_the_champion_knows_them": left_out}

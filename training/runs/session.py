@@ -15,6 +15,7 @@ from rich.table import Table
 
 from radir_pacs.cli.output import progress
 from radir_pacs.encode import Bundle, NetworkConfig
+from radir_pacs.encode.card import saw_synthetic_only
 from radir_pacs.encode.config import ProgramConfig
 from radir_pacs.encode.network import RadirNetwork
 from radir_pacs.encode.program import ProgramStem
@@ -214,6 +215,7 @@ def _provenance(request: TrainingRequest, names: Sequence[str]) -> dict[str, Any
     if request.folder is None:
         return {
             "source": SYNTHETIC,
+            "synthetic_only": request.start is None or saw_synthetic_only(request.start.training),
             "drawn": request.patients,
             "data": f"synthetic patients (radir phantom), {request.patients} of seed {request.recipe.seed},"
             f" a fifth, at most {MOST}, held out",
