@@ -43,6 +43,9 @@ class Page:
     patients: dict[str, int]
     epochs: dict[str, int]
     work: Path
+    seed: int = TRAIN_SEED
+    exam_seed: int = EXAM_SEED
+    threads: int = 1  # of each training
 
     def bundle(self, recipe: str, kind: str) -> Path:
         return self.work / recipe / kind
@@ -53,7 +56,7 @@ def train(page: Page, recipe: str, kind: str) -> str:
     out = page.bundle(recipe, kind)
     if (out / "manifest.json").is_file():
         told = json.loads((out / "manifest.json").read_text())["training"]
-        wanted = page.epochs[kind], TRAIN_SEED, page.patients[kind]
+        wanted = page.epochs[kind], page.seed, page.patients[kind]
         made = told["recipe"]["epochs"], told["recipe"]["seed"], told.get("drawn")
         wanted_recipe = RECIPES[recipe]
         same = (told["recipe"]["losses"], told["recipe"]["stages"]) == (wanted_recipe.losses, wanted_recipe.stages)
@@ -61,8 +64,8 @@ def train(page: Page, recipe: str, kind: str) -> str:
             raise SystemExit(f"{out} was trained with other settings: remove it, or name another --work")
         return f"{recipe} {kind}: already there"
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = [*RADIR, "train", "--kind", kind, "--recipe", recipe, "--out", str(out), "--threads", "1"]
-    command += ["--patients", str(page.patients[kind]), "--epochs", str(page.epochs[kind]), "--seed", str(TRAIN_SEED)]
+    command = [*RADIR, "train", "--kind", kind, "--recipe", recipe, "--out", str(out), "--threads", str(page.threads)]
+    command += ["--patients", str(page.patients[kind]), "--epochs", str(page.epochs[kind]), "--seed", str(page.seed)]
     start = time.monotonic()
     with (out.parent / f"{kind}.log").open("w") as log:
         done = subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, stderr=log, check=False)
@@ -77,7 +80,16 @@ def compared(page: Page) -> dict[str, Any]:
     for recipe in page.recipes:
         paths = ",".join(str(page.bundle(recipe, kind)) for kind in page.epochs)
         models.append(f"{recipe}={'global:' if recipe in GLOBAL else ''}{paths}")
-    command = [*RADIR, "compare", *models, *page.baselines, "--phantoms", str(EXAM_PATIENTS), "--seed", str(EXAM_SEED)]
+    command = [
+        *RADIR,
+        "compare",
+        *models,
+        *page.baselines,
+        "--phantoms",
+        str(EXAM_PATIENTS),
+        "--seed",
+        str(page.exam_seed),
+    ]
     kinds = "both" if len(page.epochs) > 1 else next(iter(page.epochs))
     done = subprocess.run([*command, "--kind", kinds, "--json"], stdout=subprocess.PIPE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)

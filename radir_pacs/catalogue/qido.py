@@ -3,9 +3,10 @@
 A key of the level asked for, or of one above, is compared with a column; every other one with the stored headers of
 the instances below: a study matches when one of its instances does.
 
-Studies are searched in ``study_search``. Up to COUNTED_MAX matches are found by the indexes of their keys, counted and
-put into order. More matches than that are dense, so that the list of all studies, read from the newest, soon fills a
-page: from the place where an earlier page ended, where that is known (`qido_page_starts`).
+Studies are searched in ``study_search``. Up to COUNTED_MAX matches, twice as many by the index over terms, are found by
+the indexes of their keys, counted and put into order. More matches than that are dense, so that the list of all
+studies, read from the newest, soon fills a page: from the place where an earlier page ended, where that is known
+(`qido_page_starts`).
 """
 
 from __future__ import annotations

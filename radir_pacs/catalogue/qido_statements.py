@@ -17,6 +17,7 @@ from radir_pacs.similar_cases import Match
 from radir_pacs.study_attributes import STUDY_ATTRIBUTES
 
 COUNTED_MAX = 5_000
+_BY_TERMS = 2  # times as many: to put them all into order costs what it costs to count half of them and walk
 WALKED_MAX = 50_000  # studies read from the newest, before all matches are put into order
 
 Statement = tuple[str, list[Any]]
@@ -153,10 +154,11 @@ class Search:
             newest_first=max((newest_day(match.values) for match in query.matches if match.path == _DAY), default=0),
         )
 
-    @property
-    def most(self) -> int | None:
+    def most(self, *, by_terms: bool) -> int | None:
         """How many matches are counted: all of one study."""
-        return None if self.query.study_uid is not None else COUNTED_MAX
+        if self.query.study_uid is not None:
+            return None
+        return COUNTED_MAX * (_BY_TERMS if by_terms else 1)
 
     def counted(self, *, by_terms: bool) -> Statement:
         """``total``, at most one more than are counted, and the ``keys`` of the page: null where there are more."""
@@ -170,8 +172,8 @@ class Search:
             f" SELECT total, CASE WHEN total <= coalesce(%s, total) THEN ARRAY(SELECT c{len(columns) - 1} FROM found"
             f" ORDER BY {order} LIMIT %s OFFSET %s) END AS keys FROM counted"
         )
-        one_more = None if self.most is None else self.most + 1
-        return sql, [*params, one_more, self.most, self.query.limit, self.query.offset]
+        most = self.most(by_terms=by_terms)
+        return sql, [*params, None if most is None else most + 1, most, self.query.limit, self.query.offset]
 
     def walked(self, start: PageStart) -> Statement:
         """The matches from ``start`` on among as many studies as are walked: the page's, and one more."""
