@@ -63,8 +63,8 @@ def written(told: Mapping[str, Any]) -> str:
         "# The published losses in one stage and in the paper's two",
         "",
         f"Radiographs of {told['patients']:,} synthetic patients, {told['epochs']} passes, the same network for all, "
-        "and the same patients for the three of one seed. A smaller form of [the comparison](compare.md): what is asked is "
-        "whether the paper's own stages change the picture.",
+        "and the same patients for the three of one seed. A smaller form of [the comparison](compare.md): what is "
+        "asked is whether the paper's own stages change the picture.",
         "",
         "Recall@5 of abnormal queries judged by reports, mean of the regions below the chest, on the patients that "
         "each training held out, with its 95 % interval over patients.",
