@@ -1,7 +1,7 @@
 """A retraining from its first report to a rollback, on the real processes, as an administrator does it.
 
     python -m benchmarks.experiments.retraining --hospital DIR --work DIR --curve DIR [--patients 300]
-        [--part fill,retrain,full,serve,page] [--also DIR] [--out docs/results]
+        [--part fill,retrain,full,serve,throttle,page] [--also DIR] [--out docs/results]
 
 DIR is what ``radir phantom --house other --kinds cxr`` wrote: another hospital than the starter's. Its parts, each of
 which goes on from the home folder in ``--work``:
@@ -12,6 +12,8 @@ which goes on from the home folder in ``--work``:
 - serve: a client asks all the time, while the challenger encodes the archive from image tokens and is promoted and
   rolled back, and while another model encodes it from pixels: the challenger that passed its gates, or the first.
   Takes three minutes, on a machine that is quiet.
+- throttle: the same client while another model encodes it from pixels, as fast as it can and no faster than
+  ``reencode_per_minute`` says. Takes three minutes, on a machine that is quiet.
 - page: docs/results/retraining.md, with the figures of `retraining_curve`.
 """
 
@@ -28,7 +30,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -46,13 +48,14 @@ from radir_pacs.encode import Bundle, default_bundles
 from radir_pacs.encode.tokens import PARTS as IMAGE_ENCODER
 from radir_pacs.types import ImageKind
 
-PARTS = ("fill", "retrain", "full", "serve", "page")
+PARTS = ("fill", "retrain", "full", "serve", "throttle", "page")
 DEPTHS = {"retrain": "head", "full": "full"}
 REGIONS = ("chest", "right_lung", "left_lung", "heart")
 KEY = bytes(range(32))  # of the installation: the same patients are held out whenever this is repeated
 ENDED = {"INDEXED", "SKIPPED", "QUARANTINED"}
+PER_MINUTE = (0, 300)  # studies that are encoded again at most; 0: no limit
 COMPARED = 40  # questions whose answers before a promotion and after a rollback are compared
-BEFORE_S, SHADOW_S, AFTER_S, PIXELS_S = 20.0, 40.0, 10.0, 30.0
+BEFORE_S, SHADOW_S, AFTER_S, PIXELS_S, THROTTLED_S = 20.0, 40.0, 10.0, 30.0, 40.0
 WAIT_S = 1800.0
 
 
@@ -214,14 +217,38 @@ class Parts:
                 catalogue.models.retire(name, by="benchmark", reason="measured")
         self.keep("serve", told)
 
+    def throttle(self) -> None:
+        self.keep("throttle", {"limits": [self._throttled(number, limit) for number, limit in enumerate(PER_MINUTE)]})
 
-def another_encoder(folder: Path) -> Path:
+    def _throttled(self, number: int, limit: int) -> dict[str, Any]:
+        """What a client notices of a model that encodes from pixels, at most ``limit`` studies per minute."""
+        settings = replace(self.settings, reencode_per_minute=limit, shadow_share=0.0)
+        uids = [row["study_uid"] for row in self.rows()]
+        paths = [f"/api/studies/{uid}/similar?anatomy={region}" for uid in uids for region in REGIONS]
+        with stack.radir_up(settings), Catalogue.open(settings) as catalogue, client(settings, paths) as asked:
+            asked.settle()
+            time.sleep(PIXELS_S)
+            before = asked.since()
+            other = another_encoder(self.work / f"encoder-{number}", 1.002 + 0.001 * number)
+            name = radir(settings, "models", "register", str(other), "--reason", "benchmark")["model_id"]
+            catalogue.models.set_shadow(name, by="benchmark", reason="throttled")
+            wait(lambda: catalogue.models.coverage(name).encoded > 0)
+            began, first = time.monotonic(), catalogue.models.coverage(name).encoded
+            asked.forget()
+            time.sleep(THROTTLED_S)
+            encoded = catalogue.models.coverage(name).encoded - first
+            seconds, during = time.monotonic() - began, asked.since()
+            catalogue.models.retire(name, by="benchmark", reason="measured")
+        return {"limit": limit, "before": before, "during": during, "studies": encoded, "seconds": seconds}
+
+
+def another_encoder(folder: Path, factor: float = 1.001) -> Path:
     """The starter with an encoder that made no tokens here: it encodes an archive from pixels."""
     starter = Bundle.load(default_bundles()[ImageKind.CXR])
     with torch.no_grad():
         for name, weight in starter.network.named_parameters():
             if name.split(".")[0] in IMAGE_ENCODER:
-                weight.mul_(1.001)
+                weight.mul_(factor)
     starter.save(folder)
     return folder
 

@@ -14,6 +14,7 @@ def page(told: Mapping[str, Any]) -> str:
     parts += [
         *(_story(told["also"]) if told.get("also") else []),
         *_serving(story),
+        *_throttle(story),
         *_curve(curve),
         *_left(story, curve),
     ]
@@ -116,6 +117,23 @@ def _serving(story: Mapping[str, Any]) -> list[str]:
         "with the same cases and scores, to the last digit, as before the promotion."
     )
     return found
+
+
+def _throttle(story: Mapping[str, Any]) -> list[str]:
+    """Encoding again, with and without a limit."""
+    if not story.get("throttle"):
+        return []
+    table = ["| studies per minute, at most | encoded per minute | p50 / p99 ms before | p50 / p99 ms meanwhile |"]
+    table.append("|---|---|---|---|")
+    for one in story["throttle"]["limits"]:
+        before, during = (f"{one[when]['p50_ms']:.0f} / {one[when]['p99_ms']:.0f}" for when in ("before", "during"))
+        per_minute = 60 * one["studies"] / one["seconds"]
+        table.append(f"| {one['limit'] or 'no limit'} | {per_minute:,.0f} | {before} | {during} |")
+    return [
+        "The archive is encoded from pixels while the same client asks one question after the other, which takes a "
+        "core by itself; `reencode_per_minute` is the limit:",
+        "\n".join(table),
+    ]
 
 
 def _shadow(compared: Sequence[Mapping[str, Any]]) -> list[str]:
