@@ -283,7 +283,8 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(
         assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
     assert not left and {step.attempts for step in catalogue.retraining.steps(number)} == {1}
     assert examined.call_count == 1, "an examination does not begin anew for progress that nobody could note"
-    assert [record.state for record in caplog.records if record.getMessage() == "the run ends"] == ["DONE"]
+    ended = [vars(record)["state"] for record in caplog.records if record.getMessage() == "the run ends"]
+    assert ended == ["DONE"]
 
 
 @pytest.mark.parametrize("away", ["steps", "tell", "end"])
