@@ -34,7 +34,7 @@ from radir_training.data.people import KNOWN_PATIENTS, KnownPatients
 from radir_training.datasets.archive import pseudonym_key
 from radir_training.retraining import folder as files
 from radir_training.retraining import pipeline as pipeline_module
-from radir_training.retraining.examination import examinee
+from radir_training.retraining.examination import examined, examinee
 from radir_training.retraining.folder import run_folder
 from radir_training.retraining.material import from_tokens, studies_of
 from radir_training.retraining.pipeline import Pipeline
@@ -267,8 +267,8 @@ def let_the_lease_run_out(settings: Settings) -> None:
 def test_a_database_that_is_away_for_a_moment_ends_no_run(
     archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left, examined = [StepName.TRAIN, StepName.EXAMINE], Mock(wraps=pipeline_module.examined)
-    monkeypatch.setattr(pipeline_module, "examined", examined)
+    left, looked = [StepName.TRAIN, StepName.EXAMINE], Mock(wraps=examined)
+    monkeypatch.setattr(pipeline_module, "examined", looked)
     monkeypatch.setattr(pipeline_module, "SAY_S", 0.0)
     started = "after `radir down` nobody would stop a server that a trainer started"
     monkeypatch.setattr(Catalogue, "revive", lambda self: pytest.fail(started))
@@ -282,7 +282,7 @@ def test_a_database_that_is_away_for_a_moment_ends_no_run(
     with caplog.at_level("INFO"):
         assert Pipeline(catalogue, archive, number, worker="test", hook=hook).work() == "DONE"
     assert not left and {step.attempts for step in catalogue.retraining.steps(number)} == {1}
-    assert examined.call_count == 1, "an examination does not begin anew for progress that nobody could note"
+    assert looked.call_count == 1, "an examination does not begin anew for progress that nobody could note"
     ended = [vars(record)["state"] for record in caplog.records if record.getMessage() == "the run ends"]
     assert ended == ["DONE"]
 
