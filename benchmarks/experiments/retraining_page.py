@@ -13,6 +13,8 @@ def page(told: Mapping[str, Any]) -> str:
     parts = ["# Retraining", "## From reports to a challenger", *_story(story)]
     parts += [
         *(_story(told["also"]) if told.get("also") else []),
+        "The trainer yields to everything else (nice 10), so on a machine that has other work its time says what that "
+        "left it.",
         *_serving(story),
         *_throttle(story),
         *_curve(curve),
@@ -26,16 +28,16 @@ def _story(story: Mapping[str, Any]) -> list[str]:
     if not fill or not runs:
         return ["Not measured."]
     found = [
-        f"Another hospital than the starter's (`radir phantom --house other`): {fill['studies']} studies by C-STORE, "
+        f"{fill['patients']:,} patients of another hospital than the starter's (`radir phantom --house other`): "
+        f"{fill['studies']:,} studies by C-STORE, "
         f"the reports of {fill['by_sr']} as structured reports, of the others from a table; {fill['sent_s']:.0f} s "
         f"until all were stored, {fill['indexed_s']:.0f} s until all were encoded and searchable."
     ]
     for run in runs:
         steps = {step["name"]: step for step in run["steps"]}
-        found.append(
-            f"`radir retrain --depth {run['depth']}`: {run['seconds']:.0f} s, of which training "
-            f"{_step_s(steps.get('train')):.0f} s. {_verdict(run)}"
-        )
+        trained_s = _step_s(steps.get("train"))
+        training = "before any training" if trained_s is None else f"of which training {trained_s:.0f} s"
+        found.append(f"`radir retrain --depth {run['depth']}`: {run['seconds']:.0f} s, {training}. {_verdict(run)}")
         if examination := run["examination"]:
             means = examination.get("means", {"regions": examination["overall"]})
             told = "; ".join(
@@ -50,10 +52,6 @@ def _story(story: Mapping[str, Any]) -> list[str]:
             found.append(
                 "Passed, but to be watched, since the whole interval lies below zero: " + "; ".join(watched) + "."
             )
-    found.append(
-        "The trainer yields to everything else (nice 10), so on a machine that has other work its time says what that "
-        "left it."
-    )
     return found
 
 
@@ -71,12 +69,12 @@ def _verdict(run: Mapping[str, Any]) -> str:
     if run["passed"]:
         return f"All {len(run['gates'])} gates passed."
     failed = "; ".join(f"{gate['code'].lower()}: {gate['text']}" for gate in run["gates"] if not gate["passed"])
-    return f"**Refused by its gates** ({failed or run['reason']})."
+    return f"**Refused by its gates** ({failed})." if failed else f"**Refused** ({run['reason']})."
 
 
-def _step_s(step: Mapping[str, Any] | None) -> float:
+def _step_s(step: Mapping[str, Any] | None) -> float | None:
     if not step or not step["ended_at"]:
-        return float("nan")
+        return None
     began, ended = (datetime.fromisoformat(str(step[name])) for name in ("started_at", "ended_at"))
     return (ended - began).total_seconds()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from radir_training.retraining.plan import Plan
 from radir_training.retraining.preflight import RefusalCode, preflight
 from radir_training.retraining.snapshot import Counts
 from tests.model_material import seeded_bundle
+from tests.services import ROOT
 
 from .retraining_material import PLAN, toy_champion, toy_set
 
@@ -361,6 +363,15 @@ def test_the_gain_that_so_many_patients_show_is_told_before(
     gates_asked: Told, patients: int, gain: float | None
 ) -> None:
     assert preflights.visible_gain(Plan.from_json({"gates": gates_asked}), patients) == gain
+
+
+def test_the_intervals_that_were_measured_are_about_as_wide_as_is_told_before() -> None:
+    story = json.loads((ROOT / "docs/results/retraining.json").read_text())["story"]
+    (low, high), patients = (
+        story["full"]["examination"]["means"]["queries"]["interval_95"],
+        story["full"]["data"]["held_out_patients"],
+    )
+    assert (high - low) / 2 == pytest.approx(preflights.HALF_INTERVAL / patients**0.5, rel=0.25)
 
 
 def test_what_is_told_before_a_run_has_singulars() -> None:

@@ -260,6 +260,15 @@ def test_too_little_is_refused_with_numbers_before_anything_is_trained(archive: 
     assert run.challenger is None and not catalogue.retraining.snapshot(number)
 
 
+def test_where_nothing_can_be_judged_nothing_is_trained(archive: Settings, catalogue: Catalogue) -> None:
+    """It failed after the training, which may take hours."""
+    number = begin(catalogue, replace(PLAN, gates=replace(PLAN.gates, least_queries=10_000)))
+    assert Pipeline(catalogue, archive, number, worker="test").work() == "REFUSED"
+    run, steps = catalogue.retraining.get(number), catalogue.retraining.steps(number)
+    assert run.reason is not None and "no region has 10000 abnormal held-out queries" in run.reason
+    assert steps[STEPS.index(StepName.TRAIN)].state is StepState.PENDING and run.challenger is None
+
+
 def test_the_command_says_what_a_run_would_take(
     archive: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

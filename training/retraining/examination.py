@@ -126,13 +126,7 @@ def examined(
 
     vectors = encoded(champion, data, of("champion", 0.1)), encoded(challenger, data, of("challenger", 0.4))
     say(0.7, "regions and groups are judged")
-    asked = [one for one in candidates(exam) if one.queries.sum() >= plan.gates.least_queries and one.chance <= TRIVIAL]
-    if not asked:
-        raise BadInput(
-            f"no region has {plan.gates.least_queries} abnormal held-out queries with a match: there is nothing to "
-            "judge a challenger by; wait for more reports, or lower gates.least_queries"
-        )
-    judged = tuple(judged_region(exam, one, *vectors, plan.gates.k) for one in asked)
+    judged = tuple(judged_region(exam, one, *vectors, plan.gates.k) for one in to_judge(exam, plan))
     bootstrap = Bootstrap(exam.patients, plan.recipe.seed)
     regions = {one.key: vars(paired_region(bootstrap, one)) | {"name": region_name(one.key)} for one in judged}
     shown = [(regions[one.key], Part(one.rows, one.challenger - one.champion)) for one in judged]
@@ -156,6 +150,17 @@ def examined(
         "memory_bytes": {"champion": _bytes(champion), "challenger": _bytes(challenger)},
     }
     return Examination(exam=exam, judged=judged, vectors=vectors, told=told)
+
+
+def to_judge(exam: Exam, plan: Plan) -> list[RegionCandidate]:
+    """The regions with enough queries. Raises BadInput where there is none."""
+    found = [one for one in candidates(exam) if one.queries.sum() >= plan.gates.least_queries and one.chance <= TRIVIAL]
+    if not found:
+        raise BadInput(
+            f"no region has {plan.gates.least_queries} abnormal held-out queries with a match: there is nothing to "
+            "judge a challenger by; wait for more reports, or lower gates.least_queries"
+        )
+    return found
 
 
 def judged_region(exam: Exam, of: RegionCandidate, champion: Embeddings, challenger: Embeddings, k: int) -> Judged:

@@ -20,7 +20,7 @@ from radir_pacs.catalogue import Catalogue, RetrainingStep
 from radir_pacs.config import Settings
 from radir_pacs.dicom.pixels import PixelDecoder
 from radir_pacs.encode import Bundle, choose_device, encoder_input
-from radir_pacs.errors import BundleRefused, Conflict, LeaseLost, RadirError, StorageFailed
+from radir_pacs.errors import BadInput, BundleRefused, Conflict, LeaseLost, RadirError, StorageFailed
 from radir_pacs.models import Registry
 from radir_pacs.models.run_files import RunFiles, record_of
 from radir_pacs.reports import PARSER
@@ -29,10 +29,11 @@ from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import I64, ModelState, StepState
 
 from ..datasets.archive import pseudonym_key
+from ..evaluation.exam import Exam
 from . import folder as files
 from .champion import bundle_of
 from .evidence import evidence, page
-from .examination import Examination, examined, examinee
+from .examination import Examination, examined, examinee, to_judge
 from .folder import made_folder
 from .gates import Gate, gates
 from .lease import Cancelled, RunLease
@@ -263,6 +264,7 @@ class Pipeline:
                 self._settings.torch_threads,
             )
         material = self._material(number)
+        self._refuse_what_cannot_be_judged(material)
         judged = self._catalogue.retraining.judgements(self.run.id)
         told = _described(material) | {"readers": described(judged, material, self.plan.thumbs)}
         told |= {"snapshot_sha256": files.read(self._folder / "snapshot.json")["sha256"]}
@@ -270,6 +272,15 @@ class Pipeline:
         return f"{printable.counted(told['studies'], 'study', 'studies')}, {told['with_statements']} with statements", (
             files.DATA,
         )
+
+    def _refuse_what_cannot_be_judged(self, material: Material) -> None:
+        """Before anything is trained. Raises Refused."""
+        once = self._catalogue.retraining.once_trained_on()
+        data, _, _, _ = examinee(material, self._champion, self.plan, self._key, once)
+        try:
+            to_judge(Exam.of(data), self.plan)
+        except BadInput as error:
+            raise Refused(str(error)) from None
 
     def _train(self, number: int) -> tuple[str, tuple[str, ...]]:
         material = self._material(number)
