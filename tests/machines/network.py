@@ -72,8 +72,8 @@ class Network:
     @property
     def subnet(self) -> str:
         """The first three numbers, of a range that no network uses (RFC 2544)."""
-        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4  # no two of one run share it
-        return f"198.{18 + self.number}.{62 * worker + os.getpid() % 62}"
+        worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 5  # no two of one run share it
+        return f"198.{18 + self.number}.{50 * worker + os.getpid() % 50}"
 
     def namespace(self, machine: str) -> str:
         return f"{_PREFIX}-{os.getpid()}-{machine}{self.number}"
