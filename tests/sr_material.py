@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from radir_pacs import anatomy
 from radir_pacs.delivery.structured_report import similar_cases_sr
-from radir_pacs.similar_cases import FindingNote, Query, SimilarCase, SimilarCaseList
+from radir_pacs.similar_cases import AnsweredRegion, FindingNote, Query, SimilarCase, SimilarCaseList
 from radir_pacs.types import CatalogueStudy, ImageRef, StudyState
 
 NOW = datetime(2026, 1, 2, 3, 4, 5)
@@ -101,6 +102,16 @@ def report(modality: str = "DX", region: str = "left_lower_lobe", **options: Any
     query_image = options.pop("query_image", None) or image_header(modality)
     made: dict[str, Any] = {"now": NOW, "device_uid": DEVICE_UID} | options
     return similar_cases_sr(answer, query_image, hit_headers(answer, modality), **made)
+
+
+def several_regions() -> dict[str, Any]:
+    """What makes a report of a question over two regions, one of them answered by its parent."""
+    regions = tuple(
+        AnsweredRegion(asked=anatomy.region(asked), answered=anatomy.region(answered), weight=weight)
+        for asked, answered, weight in (("left_pleura", "left_pleura", 2.0), ("right_lower_lobe", "right_lung", 1.0))
+    )
+    answer = similar_answer("left_pleura", regions=regions)
+    return {"answer": replace(answer, cases=tuple(replace(case, by_region=(0.9, 0.7)) for case in answer.cases))}
 
 
 def several_slices() -> dict[str, Any]:

@@ -2633,6 +2633,10 @@ RETURNING token;
 UPDATE retraining_run SET lease_until = now() + make_interval(secs => %(lease_s)s)
 WHERE id = %(run_id)s AND token = %(token)s AND state = 'RUNNING' RETURNING cancel_asked;
 
+-- name: let_go_of_retraining
+-- Nobody is at the run any more.
+UPDATE retraining_run SET lease_until = now() WHERE id = %(run_id)s AND token = %(token)s AND state = 'RUNNING';
+
 -- name: tell_retraining_step
 -- What a step is doing. Only who holds the run may say so.
 UPDATE retraining_step AS s SET state = %(state)s, progress = %(progress)s, note = %(note)s,

@@ -116,6 +116,11 @@ class Retraining(CataloguePart):
             raise LeaseLost
         return bool(row["cancel_asked"])
 
+    def let_go(self, run_id: int, token: int) -> None:
+        """Leave the run to whoever resumes or cancels it, at once; nothing where somebody else holds it."""
+        with self._database.transaction() as connection:
+            run(connection, "let_go_of_retraining", run_id=run_id, token=token)
+
     def tell(
         self,
         run_id: int,

@@ -19,12 +19,21 @@ from radir_pacs.cli.output import counted, out, print_json
 from radir_pacs.cli.state import must_run
 from radir_pacs.config import Settings
 from radir_pacs.delivery.report import report_of
-from radir_pacs.errors import BadInput
+from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.query import Searcher
 from radir_pacs.query.notices import worded
 from radir_pacs.reports import Severity, read_question
-from radir_pacs.reports.typed import place_named
-from radir_pacs.similar_cases import Filters, FindingNote, Offer, Query, SimilarCaseList, Words, WordsOf
+from radir_pacs.reports.typed import MOST_REGIONS, Typed, place_named, several
+from radir_pacs.similar_cases import (
+    Filters,
+    FindingNote,
+    Offer,
+    Query,
+    SimilarCaseList,
+    WeightedRegion,
+    Words,
+    WordsOf,
+)
 
 _WIDE = 120  # columns at which whole UIDs fit beside the rest
 
@@ -32,7 +41,13 @@ _WIDE = 120  # columns at which whole UIDs fit beside the rest
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("similar", help="the cases most like a study, in a region")
     parser.add_argument("study", help="Study Instance UID")
-    parser.add_argument("--region", help='for example "right lower lobe", RLL, "RUL consolidation"; default chest')
+    parser.add_argument(
+        "--region",
+        action="append",
+        default=[],
+        help='for example "right lower lobe", RLL, "RUL consolidation"; several, with weights: "left pleura:2,heart", '
+        "or repeat; default chest",
+    )
     parser.add_argument(
         "--words",
         metavar="TEXT",
@@ -69,20 +84,25 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         words = None if args.words is None else Words(text=args.words, of=WordsOf(args.words_of))
     except ValueError as error:
         raise BadInput(f"--words: {error}") from None
-    asked = read_question(args.region or (place_named(words.text).name if words else "chest"))
+    asked = _regions(args.region or [place_named(words.text).name if words else "chest"])
+    if words and len(asked) > 1:
+        raise BadInput("in words one region is asked about")
+    (first, weight), *others = asked
     query = Query(
         study_uid=args.study,
-        region=asked.region.key,
+        region=first.region.key,
+        weight=weight,
+        also=tuple(WeightedRegion(key=read.region.key, weight=counts) for read, counts in others),
         limit=limit,
-        filters=replace(_filters(args), finding=asked.affirmed),
+        filters=replace(_filters(args), finding=next((read.affirmed for read, _ in asked if read.affirmed), None)),
         words=words,
     )
     with Catalogue.open(settings) as catalogue:
         searcher = Searcher(catalogue, settings)
         answer = searcher.similar(query, caller())
         offers = () if answer.cases else searcher.nearest(query, caller())
-        if asked.notice:
-            answer = replace(answer, notices=(asked.notice, *answer.notices))
+        read_as = tuple(read.notice for read, _ in asked if read.notice)
+        answer = replace(answer, notices=(*read_as, *answer.notices))
         if args.sr and answer.cases:
             sr = report_of(answer, catalogue, settings)
             sr.save_as(args.sr, enforce_file_format=True)
@@ -93,6 +113,23 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         if args.sr and answer.cases:
             out.print(f"structured report: {args.sr}")
     return 1 if args.sr and not answer.cases else 0
+
+
+def _regions(texts: Sequence[str]) -> list[tuple[Typed, float]]:
+    """What each text asks for, and its weight. Raises BadInput, UnknownRegion."""
+    found: list[tuple[Typed, float]] = []
+    for text in texts:
+        if ":" not in text:
+            try:
+                found.append((read_question(text), 1.0))  # a finding and its region may have a comma between them
+                continue
+            except UnknownRegion:
+                if "," not in text:
+                    raise
+        found += [(read_question(words), weight) for words, weight in several(text, "--region")]
+    if len(found) > MOST_REGIONS:
+        raise BadInput(f"--region names more than {MOST_REGIONS} regions")
+    return found
 
 
 def _explain_nothing(answer: SimilarCaseList, offers: Sequence[Offer]) -> None:
@@ -161,6 +198,9 @@ def as_json(answer: SimilarCaseList, offers: Sequence[Offer] = ()) -> dict[str, 
         "study": answer.query.study_uid,
         "region_asked": answer.region_asked.key,
         "region_answered": answer.region_answered.key,
+        "regions": [
+            {"asked": one.asked.key, "answered": one.answered.key, "weight": one.weight} for one in answer.regions
+        ],
         "words": None if answer.query.words is None else asdict(answer.query.words),
         "model": answer.model_id,
         "generation": answer.generation,
@@ -172,6 +212,7 @@ def as_json(answer: SimilarCaseList, offers: Sequence[Offer] = ()) -> dict[str, 
             {
                 "rank": case.rank,
                 "score": round(case.score, 6),
+                "by_region": [round(score, 6) for score in case.by_region],
                 "study": case.study.study_uid,
                 "series": case.series_uid,
                 "instance": case.sop_uid,
@@ -202,10 +243,14 @@ def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None, off
     if not answer.cases:
         _explain_nothing(answer, offers)
         return
-    out.print(f"cases like {answer.query.study_uid} in the {answer.region_answered.name}", soft_wrap=True)
+    regions = answer.regions if len(answer.regions) > 1 else ()
+    where = ", ".join(f"{one.answered.name} (weight {one.weight:g})" for one in regions) or answer.region_answered.name
+    out.print(f"cases like {answer.query.study_uid} in the {where}", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("score", justify="right")
+    for one in regions:
+        table.add_column(one.answered.name, justify="right")
     table.add_column("study", no_wrap=True)
     if pictured is not None:
         table.add_column("in the picture")
@@ -215,7 +260,8 @@ def show(answer: SimilarCaseList, *, pictured: dict[str, str] | None = None, off
         table.add_column("reports differ on")
     for case in answer.cases:
         uid = case.study.study_uid
-        cells = [str(case.rank), f"{case.score:.3f}", uid if whole else _shortened(uid)]
+        by_region = [f"{score:.3f}" for score in case.by_region] if regions else []
+        cells = [str(case.rank), f"{case.score:.3f}", *by_region, uid if whole else _shortened(uid)]
         if pictured is not None:
             cells.append(pictured.get(uid, ""))
         if shared:

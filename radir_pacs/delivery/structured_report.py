@@ -15,7 +15,7 @@ from typing import Any
 
 import pydicom
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
-from highdicom.sr.content import ImageRegion, SourceImageForRegion
+from highdicom.sr.content import FindingSite, ImageRegion, SourceImageForRegion
 from highdicom.sr.enum import GraphicTypeValues, RelationshipTypeValues
 from highdicom.sr.sop import Comprehensive3DSR, ComprehensiveSR
 from highdicom.sr.templates import (
@@ -46,7 +46,7 @@ from radir_pacs.dicom.loop_guard import CODING_SCHEME_UID, MANUFACTURER, MODEL_N
 from radir_pacs.dicom.uids import derived_uid, is_valid_uid
 from radir_pacs.errors import BadInput, NotFound
 from radir_pacs.similar_cases import SimilarCase, SimilarCaseList
-from radir_pacs.types import Code
+from radir_pacs.types import Code, Region
 
 MeasurementGroup = PlanarROIMeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
 
@@ -167,11 +167,15 @@ def _group(
     content: dict[str, Any] = {
         "tracking_identifier": TrackingIdentifier(uid=tracking_uid, identifier=f"Similar case {case.rank}"),
         "finding_type": codes.concept(codes.SIMILAR_CASE),
-        "finding_sites": finding_sites(answer.region_answered),
+        "finding_sites": [site for region in _regions(answer) for site in finding_sites(region)],
         "algorithm_id": AlgorithmIdentification(
             name=ALGORITHM_NAME, version=answer.model_id, parameters=_parameters(answer, why)
         ),
-        "measurements": [_number(codes.SIMILARITY_SCORE, round(case.score, 6)), _number(codes.RANK, case.rank)],
+        "measurements": [
+            _number(codes.SIMILARITY_SCORE, round(case.score, 6)),
+            _number(codes.RANK, case.rank),
+            *_scores_by_region(answer, case),
+        ],
         "qualitative_evaluations": why.evaluations,
     }
     group: MeasurementGroup
@@ -189,6 +193,22 @@ def _group(
             )
         )
     return group
+
+
+def _regions(answer: SimilarCaseList) -> list[Region]:
+    """Every region that answered, the first one first."""
+    others = [one.answered for one in answer.regions if one.answered.key != answer.region_answered.key]
+    return [answer.region_answered, *others]
+
+
+def _scores_by_region(answer: SimilarCaseList, case: SimilarCase) -> list[Measurement]:
+    """Of an answer over several regions the score in each, whose weighted mean is the case's score; else none."""
+    if len(answer.regions) < 2 or len(case.by_region) != len(answer.regions):
+        return []
+    return [
+        _number(codes.SIMILARITY_SCORE, round(score, 6), finding_sites(one.answered)[-1:])
+        for one, score in zip(answer.regions, case.by_region, strict=True)
+    ]
 
 
 def _outlined(answer: SimilarCaseList, image: Dataset) -> list[ImageRegion]:
@@ -228,8 +248,10 @@ def _parameters(answer: SimilarCaseList, why: Explanation) -> Sequence[str]:
     return found
 
 
-def _number(name: Code, value: float) -> Measurement:
-    measurement = Measurement(name=codes.concept(name), value=value, unit=codes.concept(codes.NO_UNITS))
+def _number(name: Code, value: float, sites: Sequence[FindingSite] | None = None) -> Measurement:
+    measurement = Measurement(
+        name=codes.concept(name), value=value, unit=codes.concept(codes.NO_UNITS), finding_sites=sites
+    )
     if isinstance(value, int):
         # highdicom writes an integer as "1.0".
         measurement[0].MeasuredValueSequence[0].NumericValue = str(value)

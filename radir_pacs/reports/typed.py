@@ -6,13 +6,14 @@ import re
 from dataclasses import dataclass
 
 from radir_pacs import anatomy
-from radir_pacs.errors import UnknownRegion
+from radir_pacs.errors import BadInput, UnknownRegion
 from radir_pacs.reports.findings import FindingKind
 from radir_pacs.reports.mining import mine
-from radir_pacs.similar_cases import Notice, NoticeCode
+from radir_pacs.similar_cases import Notice, NoticeCode, WeightedRegion
 from radir_pacs.types import ImageKind, Region
 
 TYPED_CHARACTERS = 200
+MOST_REGIONS = 8  # of one question
 _WORDS = 12
 _SIDES = ("left", "right", "bilateral", "upper", "lower", "middle")
 
@@ -71,6 +72,27 @@ def read_question(text: str, kind: ImageKind | None = None) -> Typed:
         if read is None or read.concept is None or _slips(text):
             raise
         return read
+
+
+def several(text: str, name: str) -> list[tuple[str, float]]:
+    """``left pleura:2, heart``: the words of each region, and its weight. ``name``: what ``text`` is called where it is
+    refused. Raises BadInput."""
+    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
+    if not pieces:
+        raise BadInput(f"{name} names no region")
+    if len(pieces) > MOST_REGIONS:
+        raise BadInput(f"{name} names more than {MOST_REGIONS} regions")
+    return [_weighed(piece, name) for piece in pieces]
+
+
+def _weighed(text: str, name: str) -> tuple[str, float]:
+    words, _, number = text.partition(":")
+    if len(words) > TYPED_CHARACTERS:
+        raise BadInput(f"{name} is too long")
+    try:
+        return words, WeightedRegion(key="", weight=float(number)).weight if number else 1.0
+    except ValueError:
+        raise BadInput("the weight of a region is a number greater than 0, as in heart:2") from None
 
 
 def place_named(text: str, kind: ImageKind | None = None) -> Region:

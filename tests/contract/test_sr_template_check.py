@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from pydicom.dataset import Dataset
@@ -30,9 +31,21 @@ def answered(asked: str, answered: str, weight: float) -> AnsweredRegion:
 
 def test_an_answer_over_several_regions_makes_a_sound_report() -> None:
     regions = (answered("left_pleura", "left_pleura", 2.0), answered("right_lower_lobe", "right_lung", 0.25))
-    sr = report(answer=similar_answer("left_pleura", regions=regions))
+    answer = similar_answer("left_pleura", regions=regions)
+    answer = replace(answer, cases=tuple(replace(case, by_region=(0.9, 0.7)) for case in answer.cases))
+    sr = report(answer=answer)
     assert "regions=left_pleura:2,right_lung:0.25" in sr.to_json()
     assert violations(sr) == []
+    sites = [tree.code(item, "ConceptCodeSequence") for item in tree.children(group(sr), codes.FINDING_SITE)]
+    assert [code for code, _ in sites] == [anatomy.region(key).code.value for key in ("left_pleura", "right_lung")]
+    scores = tree.children(group(sr), codes.SIMILARITY_SCORE)
+    of_regions = [
+        (tree.code(site, "ConceptCodeSequence")[0], float(item.MeasuredValueSequence[0].NumericValue))
+        for item in scores
+        for site in tree.children(item, codes.FINDING_SITE)
+    ]
+    assert of_regions == [(sites[0][0], 0.9), (sites[1][0], 0.7)] and len(scores) == 3
+    assert tree.number(group(sr), codes.SIMILARITY_SCORE) == pytest.approx(answer.cases[0].score, abs=1e-6)
 
 
 def without(parent: Dataset, name: Code) -> None:

@@ -34,6 +34,7 @@ from tests.sr_material import (
     hit_headers,
     image_header,
     report,
+    several_regions,
     several_slices,
     similar_answer,
 )
@@ -222,6 +223,13 @@ def test_both_sides_are_outlined(modality: str, region: str, tmp_path: Path) -> 
     outlines = tree.children(groups(sr)[0], codes.IMAGE_REGION)
     sides = [sorted(float(n) for n in outline.GraphicData[::2]) for outline in outlines]
     assert len(sides) == 2 and sides[0][-1] < 290 and sides[1][0] > 210
+    assert violations(sr) == []
+    sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    assert dciodvfy_complaints(tmp_path / "sr.dcm") == []
+
+
+def test_an_answer_over_several_regions_names_them_all(tmp_path: Path) -> None:
+    sr = report("DX", "left_pleura", **several_regions())
     assert violations(sr) == []
     sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert dciodvfy_complaints(tmp_path / "sr.dcm") == []

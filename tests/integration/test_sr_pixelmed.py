@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.services import need, need_module
-from tests.sr_material import report, several_slices
+from tests.sr_material import report, several_regions, several_slices
 
 JARS = [Path("/usr/share/java") / f"{name}.jar" for name in ("pixelmed", "commons-codec", "slf4j-api", "slf4j-nop")]
 REPORTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -21,6 +21,7 @@ REPORTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "comprehensive": ("CT", "heart", {"comprehensive_3d": False, "include_other_uids": False}),
     "radiograph": ("DX", "lungs", {}),
     "slices": ("CT", "pleura", several_slices()),
+    "regions": ("DX", "left_pleura", several_regions()),
 }
 # In a process of its own, as a JVM stays in the one that started it. The flags are the defaults of the command.
 _VALIDATES = """

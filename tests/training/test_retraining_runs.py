@@ -16,7 +16,7 @@ import pytest
 
 from radir_pacs.catalogue import Catalogue
 from radir_pacs.cli import main
-from radir_pacs.config import Settings
+from radir_pacs.config import Settings, to_environment
 from radir_pacs.encode import Bundle
 from radir_pacs.errors import BadInput, Conflict, LeaseLost
 from radir_pacs.models import clear_work
@@ -24,6 +24,7 @@ from radir_pacs.models.errands import SCHEDULE, Errands
 from radir_pacs.models.retraining_work import clear_old_work
 from radir_pacs.types import ImageKind, StepState
 from radir_pacs.web.admin import retrain_command
+from radir_training.retraining import __main__ as process
 from radir_training.retraining import folder as files
 from radir_training.retraining.folder import run_folder
 from radir_training.retraining.pipeline import Pipeline
@@ -258,6 +259,57 @@ def test_too_little_is_refused_with_numbers_before_anything_is_trained(archive: 
     assert run.reason is not None and f"{STUDIES} studies have a report, and the plan asks for 1000" in run.reason
     assert "patients are held out, and the plan asks for 90" in run.reason
     assert run.challenger is None and not catalogue.retraining.snapshot(number)
+
+
+def test_a_run_that_is_told_to_stop_is_let_go_of(archive: Settings, catalogue: Catalogue) -> None:
+    """It counted as running until its lease had run out: nobody could resume it, and a word to cancel was not heard."""
+    number = begin(catalogue)
+
+    def stop(step: StepName, event: str) -> None:
+        if step is StepName.TRAIN:
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        Pipeline(catalogue, archive, number, worker="test", hook=stop).work()
+    run = catalogue.retraining.get(number)
+    assert (run.state, run.held) == ("RUNNING", False)
+    token = catalogue.retraining.hold(number, "another", 60)
+    catalogue.retraining.let_go(number, token - 1)
+    assert catalogue.retraining.get(number).held, "only who holds a run lets go of it"
+    catalogue.retraining.let_go(number, token)
+    assert catalogue.retraining.ask_to_cancel(number) == "CANCELLED"
+
+
+def test_sigterm_unwinds_the_process_that_trains(
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in to_environment(archive).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Pipeline, "work", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            process.main([str(begin(catalogue))])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_what_has_ended_is_not_resumed_and_an_empty_list_says_so(
+    archive: Settings, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in to_environment(archive).items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(catalogue.retraining), "runs", lambda self: ())
+        assert main(["retrain", "list"]) == 0
+    assert "no run yet" in capsys.readouterr().out
+    number = begin(catalogue)
+    assert catalogue.retraining.ask_to_cancel(number) == "CANCELLED"
+    assert main(["retrain", "--resume", str(number)]) != 0
+    assert f"retraining {number} has ended (cancelled)" in " ".join(capsys.readouterr().err.split())
+    assert main(["retrain", "show", str(number)]) == 0
+    assert "cancelled: cancelled" not in capsys.readouterr().out
 
 
 def test_where_nothing_can_be_judged_nothing_is_trained(archive: Settings, catalogue: Catalogue) -> None:

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from radir_pacs import anatomy
 from radir_pacs.cli.output import counted, out
-from radir_pacs.cli.similar import as_json, show
+from radir_pacs.cli.similar import _regions, as_json, show
+from radir_pacs.errors import BadInput
 from radir_pacs.query.nearest import related
 from radir_pacs.reports import read_question
-from radir_pacs.similar_cases import Filters, FindingNote, Offer, Query
+from radir_pacs.similar_cases import AnsweredRegion, Filters, FindingNote, Offer, Query
 from tests.sr_material import similar_answer
 
 
@@ -29,6 +31,41 @@ def test_a_concept_is_said_once_as_gravely_as_it_is_put() -> None:
     with out.capture() as printed:
         show(answer)
     assert "fibrosis, opacity (moderate), no opacity" in " ".join(printed.get().split())
+
+
+def test_an_answer_over_several_regions_says_what_each_gave() -> None:
+    regions = tuple(
+        AnsweredRegion(asked=anatomy.region(key), answered=anatomy.region(key), weight=weight)
+        for key, weight in (("left_pleura", 2.0), ("heart", 1.0))
+    )
+    answer = similar_answer("left_pleura", count=1, regions=regions)
+    answer = replace(answer, cases=(replace(answer.cases[0], score=0.9, by_region=(0.95, 0.8)),))
+    with out.capture() as printed:
+        show(answer)
+    said = " ".join(printed.get().split())
+    assert "in the left pleura (weight 2), heart (weight 1)" in said and "0.900 0.950 0.800" in said
+    told = as_json(answer)
+    assert [one["answered"] for one in told["regions"]] == ["left_pleura", "heart"]
+    assert told["cases"][0]["by_region"] == [0.95, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("texts", "read"),
+    [
+        (["left pleura:2,heart"], [("left_pleura", 2.0), ("heart", 1.0)]),
+        (["left pleura, heart"], [("left_pleura", 1.0), ("heart", 1.0)]),
+        (["left pleura:2", "heart"], [("left_pleura", 2.0), ("heart", 1.0)]),
+        (["consolidation, right lower lobe"], [("right_lower_lobe", 1.0)]),
+    ],
+)
+def test_regions_are_named_with_weights_or_one_by_one(texts: list[str], read: list[tuple[str, float]]) -> None:
+    assert [(one.region.key, weight) for one, weight in _regions(texts)] == read
+
+
+@pytest.mark.parametrize("wrong", [["hart"], ["left pleura,hart"], ["heart:0"], ["heart:x"], ["heart"] * 9])
+def test_regions_that_cannot_be_read_are_refused(wrong: list[str]) -> None:
+    with pytest.raises(BadInput):
+        _regions(wrong)
 
 
 NOTHING = similar_answer(count=0)

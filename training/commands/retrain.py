@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
             case "tokens":
                 return _tokens(args, catalogue, settings)
         if args.resume is not None:
-            return _follow(args, catalogue, settings, catalogue.retraining.get(args.resume).id)
+            ended = catalogue.retraining.get(args.resume)
+            if ended.state in ENDED - {"FAILED"}:
+                raise BadInput(f"retraining {ended.id} has ended ({ended.state.lower()}): radir retrain begins another")
+            return _follow(args, catalogue, settings, ended.id)
         return _start(args, catalogue, settings)
 
 
@@ -156,6 +160,7 @@ def _follow(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, 
         return _detached(args, catalogue, number)
     say_progress(f"retraining {number}; radir retrain cancel {number} stops it")
     if catalogue.retraining.get(number).held:  # by a process, or by one that was killed less than a lease ago
+        errors.print("a process is at it, or was killed a moment ago: waiting for it")
         _watch(catalogue, number, None)
     if catalogue.retraining.get(number).state not in ENDED - {"FAILED"}:
         child = _begun(settings, number)
@@ -226,6 +231,9 @@ def _list(args: argparse.Namespace, catalogue: Catalogue) -> int:
     if args.json:
         print_json([asdict(one) for one in runs])
         return 0
+    if not runs:
+        out.print("no run yet: radir retrain begins one, radir retrain --dry-run says what it would take")
+        return 0
     table = Table("run", "kind", "depth", "state", "champion", "challenger", "gates", "begun")
     for one in runs:
         gates = {None: "", True: "passed", False: "failed"}[one.passed]
@@ -261,16 +269,20 @@ def _show(args: argparse.Namespace, catalogue: Catalogue, settings: Settings, nu
         )
     else:
         out.print(f"retraining {number}: {found.kind} {found.depth}, {_state(found)}", end="")
-        out.print(f": {found.reason}" if found.reason else "", markup=False)
+        said = found.reason if found.reason and found.reason != _state(found) else ""
+        out.print(f": {said}" if said else "", markup=False)
         out.print(f"champion {found.champion}, challenger {found.challenger or 'none yet'}")
-        table = Table("step", "state", "", "attempts", "seconds")
+        table = Table("step", "state", "what it says", "attempts", "seconds")
         for step in steps:
-            end = step.ended_at or step.started_at
+            state, end = step.state.lower(), step.ended_at
+            if step.state is StepState.RUNNING:
+                state, end = ("running", datetime.now(UTC)) if found.held else ("stopped", None)
             spent = f"{(end - step.started_at).total_seconds():.1f}" if end and step.started_at else ""
-            table.add_row(step.name, step.state.lower(), step.note, str(step.attempts), spent)
+            table.add_row(step.name, state, step.note, str(step.attempts), spent)
         out.print(table)
         if files.estimated_s is not None:
-            out.print(f"estimated {files.estimated_s:.0f} s; its steps took {took_s:.0f} s so far")
+            so_far = "" if found.state in ENDED else " so far"
+            out.print(f"estimated {files.estimated_s:.0f} s; the steps that are done took {took_s:.0f} s{so_far}")
         for gate in judged:
             if not gate["passed"] or gate.get("watch") or gate["code"] == "OVERALL":
                 word = "FAILED" if not gate["passed"] else "WATCH " if gate.get("watch") else "passed"

@@ -6,7 +6,9 @@ A process of its own, started by ``radir retrain``: when it ends, a GPU's memory
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from types import FrameType
 
 from radir_pacs import config
 from radir_pacs.catalogue import Catalogue
@@ -14,9 +16,15 @@ from radir_pacs.errors import RadirError
 from radir_pacs.logs import set_up_logging
 
 
+def stop(number: int, frame: FrameType | None) -> None:
+    """By SIGTERM, as ``radir up`` and Ctrl-C send it: the run is let go of on the way out."""
+    raise SystemExit(128 + number)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when the run has ended, whatever its verdict."""
     [number] = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, stop)
     try:
         settings = config.load()
         set_up_logging(settings, f"retraining-{int(number)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -36,6 +37,9 @@ class RunLease:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        if kind is not None and not issubclass(kind, Exception):  # told to stop: whoever goes on need not wait
+            with suppress(RadirError):
+                self._catalogue.retraining.let_go(self._run_id, self.token)
 
     def check(self) -> None:
         """Raises Cancelled, LeaseLost."""

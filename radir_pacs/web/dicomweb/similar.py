@@ -23,7 +23,7 @@ from radir_pacs.dicom.loop_guard import is_own_object
 from radir_pacs.dicom.uids import is_valid_uid
 from radir_pacs.errors import BadInput, RoleMayNot, StorageFailed
 from radir_pacs.query.notices import worded
-from radir_pacs.reports.typed import TYPED_CHARACTERS, Typed, place_named
+from radir_pacs.reports.typed import place_named, several
 from radir_pacs.similar_cases import Notice, NoticeCode, Query, SimilarCaseList, WeightedRegion, Words, WordsOf
 from radir_pacs.web import audit, language
 from radir_pacs.web.services import services
@@ -39,7 +39,6 @@ from .qido import search_studies
 blueprint = Blueprint("similar", __name__)
 
 SOURCE = "similar"
-_MOST_REGIONS = 8
 _OFFERS = (DICOM_JSON, JSON, DICOM, multipart(DICOM), XML_PARTS, DICOM_XML)
 
 
@@ -81,7 +80,7 @@ def query_of(study: str, *, own: frozenset[str] = filters.OWN, in_words: bool = 
     if words and not in_words:
         raise BadInput("a question in words is answered by rows, over DICOMweb: ask for a region, without words")
     where = parameters.one("anatomy") or (place_named(words.text).key if words else anatomy.ROOT)
-    asked = [_region(text) for text in _pieces(where)]
+    asked = [(language.read(text), weight) for text, weight in several(where, "anatomy")]
     if words and (len(asked) > 1 or after is not None):
         raise BadInput("in words one region is asked about, and a page is counted off by offset")
     settings = services().settings
@@ -116,29 +115,6 @@ def _in_words() -> Words | None:
         return Words(text=text, of=WordsOf(of))
     except ValueError as error:
         raise BadInput(str(error)) from None
-
-
-def _pieces(text: str) -> list[str]:
-    pieces = [piece.strip() for piece in text.split(",") if piece.strip()]
-    if not pieces:
-        raise BadInput("anatomy names no region")
-    if len(pieces) > _MOST_REGIONS:
-        raise BadInput(f"anatomy names more than {_MOST_REGIONS} regions")
-    return pieces
-
-
-def _region(text: str) -> tuple[Typed, float]:
-    """A region in the reader's words, and its weight. Raises BadInput, UnknownRegion."""
-    name, _, number = text.partition(":")
-    if len(name) > TYPED_CHARACTERS:
-        raise BadInput("anatomy is too long")
-    weight = 1.0
-    if number:
-        try:
-            weight = WeightedRegion(key="", weight=float(number)).weight
-        except ValueError:
-            raise BadInput("the weight of a region is a number greater than 0, as in heart:2") from None
-    return language.read(name), weight
 
 
 def _answer(study: str, *, store: bool) -> Response:
