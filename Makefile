@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-WHOLE := -n 5 --dist loadfile --no-loadscope-reorder \
+WHOLE := -n 4 --dist loadfile --no-loadscope-reorder \
 	tests/acceptance tests/viewer tests/fault tests/integration tests/unit tests/contract tests/training
 TYPED := radir_pacs .venv/roots/radir_workers .venv/roots/radir_training orthanc_plugin
 PATIENTS ?= 40
