@@ -128,8 +128,8 @@ def _throttle(story: Mapping[str, Any]) -> list[str]:
         per_minute = 60 * one["studies"] / one["seconds"]
         table.append(f"| {one['limit'] or 'no limit'} | {per_minute:,.0f} | {before} | {during} |")
     return [
-        "The archive is encoded from pixels while the same client asks one question after the other, which takes a "
-        "core by itself; `reencode_per_minute` is the limit:",
+        "The archive is encoded from pixels while the same client asks one question after the other; "
+        "`reencode_per_minute` is the limit:",
         "\n".join(table),
     ]
 

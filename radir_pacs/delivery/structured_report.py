@@ -196,9 +196,9 @@ def _group(
 
 
 def _regions(answer: SimilarCaseList) -> list[Region]:
-    """Every region that answered, the first one first."""
-    others = [one.answered for one in answer.regions if one.answered.key != answer.region_answered.key]
-    return [answer.region_answered, *others]
+    """Every region that answered, once, the first one first; a parent may have answered for several."""
+    found = [answer.region_answered, *(one.answered for one in answer.regions)]
+    return list({region.key: region for region in found}.values())
 
 
 def _scores_by_region(answer: SimilarCaseList, case: SimilarCase) -> list[Measurement]:
@@ -206,7 +206,7 @@ def _scores_by_region(answer: SimilarCaseList, case: SimilarCase) -> list[Measur
     if len(answer.regions) < 2 or len(case.by_region) != len(answer.regions):
         return []
     return [
-        _number(codes.SIMILARITY_SCORE, round(score, 6), finding_sites(one.answered)[-1:])
+        _number(codes.SIMILARITY_SCORE, round(score, 6), finding_sites(one.answered)[:1])
         for one, score in zip(answer.regions, case.by_region, strict=True)
     ]
 

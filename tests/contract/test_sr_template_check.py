@@ -48,6 +48,25 @@ def test_an_answer_over_several_regions_makes_a_sound_report() -> None:
     assert tree.number(group(sr), codes.SIMILARITY_SCORE) == pytest.approx(answer.cases[0].score, abs=1e-6)
 
 
+def test_a_parent_that_answered_for_two_regions_is_named_once_and_a_private_region_by_itself() -> None:
+    regions = (
+        answered("left_costophrenic_angle", "left_costophrenic_angle", 1.0),
+        answered("right_lower_lobe", "right_lung", 1.0),
+        answered("right_upper_lobe", "right_lung", 1.0),
+    )
+    answer = similar_answer("left_costophrenic_angle", count=1, regions=regions)
+    sr = report(answer=replace(answer, cases=(replace(answer.cases[0], by_region=(0.9, 0.7, 0.6)),)))
+    assert violations(sr) == []
+    sites = [tree.code(item, "ConceptCodeSequence") for item in tree.children(group(sr), codes.FINDING_SITE)]
+    assert len(set(sites)) == len(sites) == 3, "the angle, the standard region above it, and the lung"
+    scored = [
+        tree.code(site, "ConceptCodeSequence")
+        for item in tree.children(group(sr), codes.SIMILARITY_SCORE)
+        for site in tree.children(item, codes.FINDING_SITE)
+    ]
+    assert scored == [sites[0], sites[2], sites[2]]
+
+
 def without(parent: Dataset, name: Code) -> None:
     kept = [item for item in parent.ContentSequence if tree.code(item, "ConceptNameCodeSequence") != tree.pair(name)]
     assert len(kept) < len(parent.ContentSequence)
