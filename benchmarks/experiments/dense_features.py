@@ -26,7 +26,6 @@ from rich.console import Console
 
 from benchmarks import results
 from benchmarks.experiments.pooled_features import EACH, ONE, OWN, STANDARDISED, STARTER, FeatureMap, paired
-from benchmarks.experiments.real_images import joined
 from benchmarks.experiments.real_rankings import (
     CXR,
     LOBES,
@@ -37,6 +36,7 @@ from benchmarks.experiments.real_rankings import (
     Vectors,
     cosines,
     graded,
+    joined,
     of_bundle,
     of_pixels,
     unit,

@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python -m benchmarks.experiments.real_images [--bundle DIR] [--zero-shot] [--out docs/results]
 
 Judged on cxr_cohen (183 X-rays whose notes are mined), which only the local training sees. Compared: a random
-order, the pixels, the starter without its backbone, the same with its regions centred on real images (cxr_hannover and
-cxr_nih, without labels), the same trained further with cxr_nih's labels and synthetic patients, and that one fine-tuned
-on cxr_cohen itself: five folds by patient, so that no query was trained on. A query's own images are not in its
-gallery. --zero-shot skips the trainings. Writes real-images.json and real-images.md.
+order, the pixels, those of the region, the starter as it is served, the same without its backbone, that with its
+regions centred on real images (cxr_hannover and cxr_nih, without labels), trained further with cxr_nih's labels and
+synthetic patients, and that one fine-tuned on cxr_cohen itself: five folds by patient, so that no query was trained on.
+A query's own images are not in its gallery. --zero-shot skips the trainings. Writes real-images.json and
+real-images.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
+from benchmarks.experiments.real_rankings import cosines, joined, of_pixels
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import CONFIGS, Bundle, NetworkConfig, default_bundles
 from radir_pacs.encode.network import RadirNetwork
@@ -83,21 +85,24 @@ class EvaluationData:
     """The judged collection, the other two together, and the exam at the regions with enough statements."""
 
     cohen: StudySet
+    cohen_for_starter: StudySet  # at the size of the starter that is served
     real: StudySet
     exam: Exam
     regions: tuple[str, ...]
 
     @classmethod
-    def read(cls, data: Path, cache: Path, console: Console) -> EvaluationData:
-        def collection(name: str) -> StudySet:
-            return folder_set(TINY, CXR, data / name, cache=cache, tell=lambda line: console.print(f"{name}: {line}"))
+    def read(cls, data: Path, cache: Path, console: Console, shape: tuple[int, ...]) -> EvaluationData:
+        def collection(name: str, config: NetworkConfig = TINY) -> StudySet:
+            return folder_set(config, CXR, data / name, cache=cache, tell=lambda line: console.print(f"{name}: {line}"))
 
         cohen = collection("cxr_cohen")
+        served = replace(TINY.only(CXR), stems={CXR: replace(TINY.stems[CXR], shape=shape)})
         exam = Exam.of(cohen)
         everyone = np.ones(len(cohen), np.bool_)
         asked = {key: _abnormal(exam, key) & exam.seen.get(key, everyone) for key in exam.keys if key != ROOT}
         regions = tuple(key for key, rows in asked.items() if _enough(exam, rows))
-        return cls(cohen, joined(collection("cxr_hannover"), collection("cxr_nih")), exam, (ROOT, *regions))
+        real = joined(collection("cxr_hannover"), collection("cxr_nih"))
+        return cls(cohen, collection("cxr_cohen", served), real, exam, (ROOT, *regions))
 
 
 def _abnormal(exam: Exam, key: str) -> Mask:
@@ -108,20 +113,6 @@ def _abnormal(exam: Exam, key: str) -> Mask:
 
 def _enough(exam: Exam, rows: Mask) -> bool:
     return int(rows.sum()) >= LEAST_QUERIES and len(np.unique(exam.patients[rows])) >= LEAST_PATIENTS
-
-
-def joined(*parts: StudySet) -> StudySet:
-    """All rows; the parts have no patient in common."""
-    people = [np.unique(part.patients, return_inverse=True)[1] for part in parts]
-    first = np.cumsum([0, *(codes.max() + 1 for codes in people)])
-    return StudySet(
-        kind=parts[0].kind,
-        images=np.concatenate([part.images for part in parts]),
-        views=np.concatenate([part.views for part in parts]),
-        patients=np.concatenate([codes + start for codes, start in zip(people, first, strict=False)]),
-        reports=sum((part.reports for part in parts), ()),
-        said=sum((part.said for part in parts), ()),
-    )
 
 
 Scores = Callable[[str], F32]  # region key -> [n, n] cosines, a row asks
@@ -215,10 +206,13 @@ def _showing(material: EvaluationData, key: str) -> Mask:
 def models(args: argparse.Namespace, material: EvaluationData, console: Console) -> dict[str, Scores | None]:
     """The models, in the order of the page."""
     cohen, seed = material.cohen, args.seed
-    synthetic = without_backbone(Bundle.load(args.bundle))
+    starter = Bundle.load(args.bundle)
+    synthetic = without_backbone(starter)
     found: dict[str, Scores | None] = {
         "random order": None,
         "pixels": scores_of(pixels(cohen)),
+        "pixels of the region": cosines(of_pixels(cohen.images.astype(np.float32), zone=True)),
+        "the starter": scores_of(encoded(starter, material.cohen_for_starter)),
         "synthetic": scores_of(encoded(synthetic, cohen)),
         "synthetic, centred on real": scores_of(encoded(centred_on(synthetic, material.real, seed), cohen)),
     }
@@ -315,7 +309,8 @@ def page(result: Mapping[str, Any]) -> str:
         "## Region by region: NDCG@10 and same finding in 5",
         _by_region(result, regions),
         "## What the rows are",
-        f"- *synthetic*: {settings['bundle']}, without its backbone: what it learned from synthetic patients.\n"
+        f"- *the starter*: {settings['bundle']} as it is served, with its backbone.\n"
+        "- *synthetic*: the same without its backbone: what it learned from synthetic patients.\n"
         "- *centred on real*: the same weights; each region's mean and scale are taken over cxr_hannover and cxr_nih. "
         "Nothing is labelled for it. It is all that cxr_hannover can serve for here: that collection has neither "
         "reports nor labels of what is seen.",
@@ -385,7 +380,8 @@ def main() -> None:
     arguments.add_argument("--out", type=Path, default=Path("docs/results"))
     args = arguments.parse_args()
     console, began = Console(width=140), time.monotonic()
-    material = EvaluationData.read(args.data, args.cache.expanduser(), console)
+    shape = Bundle.load(args.bundle).preprocessing.shape
+    material = EvaluationData.read(args.data, args.cache.expanduser(), console, shape)
     marks = judged(material, models(args, material, console))
     result = as_json(args, material, marks, time.monotonic() - began)
     show(result, console)

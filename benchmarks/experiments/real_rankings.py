@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from benchmarks.experiments.real_images import joined
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.encode.efficientnet import Convolution, EfficientNetLite, InvertedBottleneck
 from radir_pacs.encode.places import place
@@ -41,6 +40,20 @@ Scores = Callable[[str], F32]  # region -> cosines [n, n], or [asking, n]
 Vectors = Callable[[str], F32]  # region -> unit vectors [n, dim]
 GRADE_RANGE = 3
 RANDOM, ZONE_PIXELS, LAST_MAP = "random order", "zone pixels", "EfficientNet-lite2 untouched, last map"
+
+
+def joined(*parts: StudySet) -> StudySet:
+    """All rows; the parts have no patient in common."""
+    people = [np.unique(part.patients, return_inverse=True)[1] for part in parts]
+    first = np.cumsum([0, *(codes.max() + 1 for codes in people)])
+    return StudySet(
+        kind=parts[0].kind,
+        images=np.concatenate([part.images for part in parts]),
+        views=np.concatenate([part.views for part in parts]),
+        patients=np.concatenate([codes + start for codes, start in zip(people, first, strict=False)]),
+        reports=sum((part.reports for part in parts), ()),
+        said=sum((part.said for part in parts), ()),
+    )
 
 
 @dataclass(frozen=True)
