@@ -14,7 +14,7 @@ from radir_pacs.web.services import services
 
 from . import parameters, pseudonyms
 from .datasets import choose_datasets, datasets_response
-from .json_model import Attributes, ascending, warn_of_more
+from .json_model import Attributes, ascending, warn, warn_of_more
 from .rows import FROM_HEADER, instance_attributes, level_of_tag, series_attributes
 
 blueprint = Blueprint("qido", __name__)
@@ -86,6 +86,8 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
     else:
         response = Response(status=204)
     response.headers["Vary"] = "Accept"
+    for name in parameters.unknown(OWN):
+        warn(response, context.base_url, f"{name} is no key that is searched by and was ignored")
     warn_of_more(response, context.base_url, page.more, is_exact=page.is_exact)
     return response
 

@@ -67,9 +67,20 @@ def no_match_is_an_empty_answer(s: Service) -> None:
 
 
 @case
-def unknown_parameters_are_ignored(s: Service) -> None:
-    for query in ("InvalidParam=x&AnotherInvalid=y", "PATIENTID=12345", "fuzzymatching=true"):
-        assert len(rows(s.get(f"/studies?{query}"))) == 3, query
+def unknown_parameters_are_ignored_and_named(s: Service) -> None:
+    for query, named in (
+        ("InvalidParam=x&AnotherInvalid=y", ["InvalidParam", "AnotherInvalid"]),
+        ("PATIENTID=12345", ["PATIENTID"]),
+        ("PixelData=1", ["PixelData"]),
+        ("fuzzymatching=true", []),
+        ("Invalid%20Param%0d%0a=x", []),
+    ):
+        answer = s.get(f"/studies?{query}")
+        assert len(rows(answer)) == 3, query
+        warnings = answer.headers.get("Warning", "")
+        assert [name for name in named if f"{name} is no key" in warnings] == named, query
+        assert warnings.count("299") == len(named), query
+    assert "PATIENTID is no key" in s.get("/studies?PATIENTID=1&PatientID=NONEXISTENT").headers["Warning"]
 
 
 @case
