@@ -64,7 +64,7 @@ class Scope:
     @property
     def restricts(self) -> bool:
         """Whether any study can be outside."""
-        return self.without_opened() != Scope()
+        return self.without_opened() != _WHOLE
 
     @property
     def confines(self) -> bool:
@@ -106,7 +106,7 @@ class Scope:
         return replace(self, sees=sees)
 
     def without_opened(self) -> Self:
-        return replace(self, opened=frozenset())
+        return replace(self, opened=frozenset()) if self.opened else self
 
     def as_json(self) -> dict[str, Any]:
         """As the catalogue keeps it; ``sees`` follows from the role, and ``opened`` is never given to anybody else."""
@@ -131,3 +131,6 @@ class Scope:
             since=date.fromisoformat(kept["since"]) if "since" in kept else None,
             until=date.fromisoformat(kept["until"]) if "until" in kept else None,
         )
+
+
+_WHOLE = Scope()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -45,11 +46,14 @@ class Filters:
     exclude_studies: frozenset[str] = frozenset()
     scope: Scope = field(default_factory=Scope)  # of whoever asks
 
-    @property
+    @functools.cached_property
     def restrict(self) -> bool:
         """Whether a case can fail them by what it is; ``finding`` and the two exclusions aside."""
         rest = replace(self, finding=None, exclude_same_patient=True, exclude_studies=frozenset(), fuzzy=False)
-        return rest != Filters()
+        return rest != _NO_FILTERS
+
+
+_NO_FILTERS = Filters()
 
 
 @dataclass(frozen=True, kw_only=True)

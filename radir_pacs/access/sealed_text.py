@@ -6,6 +6,7 @@ AES-256-GCM under a key derived (HKDF, RFC 5869) from that of the installation's
 from __future__ import annotations
 
 import secrets
+from functools import cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -32,4 +33,10 @@ def unseal(sealed: bytes, settings: Settings) -> bytes:
 
 
 def _cipher(settings: Settings) -> AESGCM:
-    return AESGCM(HKDF(hashes.SHA256(), 32, None, b"radir sealed text").derive(key_of_references(settings)))
+    return _cipher_under(key_of_references(settings))
+
+
+@cache
+def _cipher_under(key: bytes) -> AESGCM:
+    """Kept, since to derive a key takes longer than to seal a text, and every page of an answer has a mark."""
+    return AESGCM(HKDF(hashes.SHA256(), 32, None, b"radir sealed text").derive(key))

@@ -169,8 +169,7 @@ class Database:
         with (
             self._errors(),
             self._watch.ticket() as ticket,
-            self._connection(ticket, tried=False) as connection,
-            _implicit_transaction(connection),
+            self._connection(ticket, tried=False, implicit=True) as connection,
         ):
             yield connection
 
@@ -181,7 +180,11 @@ class Database:
         Raises StorageFailed when the database gives up, BadInput for values it cannot hold, DatabaseAway when it cannot
         be reached: the first time within seconds, then at once until it is back.
         """
-        with self._errors(), self._watch.ticket() as ticket, self._connection(ticket, tried=True) as connection:
+        with (
+            self._errors(),
+            self._watch.ticket() as ticket,
+            self._connection(ticket, tried=True, implicit=False) as connection,
+        ):
             yield connection
 
     @contextlib.contextmanager
@@ -194,8 +197,7 @@ class Database:
         with (
             self._errors(),
             self._watch.ticket() as ticket,
-            self._connection(ticket, tried=False) as connection,
-            _implicit_transaction(connection),
+            self._connection(ticket, tried=False, implicit=True) as connection,
             _given_up(connection),  # psycopg counts statements as prepared that the server skipped after an error
             connection.pipeline(),
             _given_up(connection),  # before the pipeline ends: what was sent would be committed otherwise
@@ -220,13 +222,20 @@ class Database:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error
 
     @contextlib.contextmanager
-    def _connection(self, ticket: Ticket, tried: bool) -> Iterator[Connection]:
-        """A working connection from the pool; ``watch`` bounds every wait for the server."""
+    def _connection(self, ticket: Ticket, *, tried: bool, implicit: bool) -> Iterator[Connection]:
+        """A working connection from the pool; ``watch`` bounds every wait for the server.
+
+        implicit: without BEGIN and COMMIT. A statement by itself is a transaction then, as are those of a pipeline,
+        ended by its synchronisation. The connection stays so until somebody needs it otherwise: a question would set it
+        four times.
+        """
         while True:
             with self._taken() as (pool, connection), self._watch.using(ticket, connection):
                 if tried and not _works(connection):  # the server was restarted: the pool replaces it
                     connection.close()
                     continue
+                if connection.autocommit != implicit:
+                    connection.autocommit = implicit
                 try:
                     with _ended(connection):
                         yield connection
@@ -239,27 +248,18 @@ class Database:
     @contextlib.contextmanager
     def _taken(self) -> Iterator[tuple[ConnectionPool[Connection], Connection]]:
         """A connection from the pool, and the pool. Raises PoolClosed when there is no other by now."""
-        with contextlib.ExitStack() as stack:
-            while True:
-                pool = self._pool
-                try:
-                    connection = stack.enter_context(pool.connection())
-                    break
-                except PoolClosed:
-                    if pool is self._pool:
-                        raise
-            yield pool, connection
-
-
-@contextlib.contextmanager
-def _implicit_transaction(connection: Connection) -> Iterator[None]:
-    """Without BEGIN and COMMIT: the statements of a pipeline are one transaction, ended by its synchronisation."""
-    connection.autocommit = True
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.autocommit = False
+        while True:
+            pool = self._pool
+            try:
+                connection = pool.getconn()
+                break
+            except PoolClosed:
+                if pool is self._pool:
+                    raise
+        try:
+            yield pool, connection  # whose transaction has ended when it comes back: `_ended`
+        finally:
+            pool.putconn(connection)
 
 
 @contextlib.contextmanager
@@ -280,7 +280,8 @@ def _ended(connection: Connection) -> Iterator[None]:
         with contextlib.suppress(psycopg.Error):
             connection.rollback()
         raise
-    connection.commit()
+    if not connection.autocommit:
+        connection.commit()
 
 
 def _works(connection: Connection) -> bool:

@@ -45,6 +45,9 @@ _CONFIGURATION = (
     "listen_addresses=",
     "unix_socket_permissions=0700",
     "max_connections=300",
+    # By default processes of their own read each block that is not in the server's buffers, though it is in the
+    # system's: a search of thousands of rows costs a quarter more so. The system reads ahead from a disk all the same.
+    "io_method=sync",
     "log_min_error_statement=panic",
     "log_error_verbosity=terse",
     "log_min_duration_statement=-1",

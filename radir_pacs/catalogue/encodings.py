@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from radir_pacs.catalogue.bulk import ranges
+from radir_pacs.catalogue.bulk import Beside, ranges
 from radir_pacs.catalogue.cases import ids_of
-from radir_pacs.catalogue.database import Connection, Row, run
+from radir_pacs.catalogue.database import Connection, Database, Row, run
 from radir_pacs.catalogue.image_tokens import keep_of
 from radir_pacs.catalogue.index_rows import Changes, EncodingOwner
 from radir_pacs.catalogue.jobs import finish, hold
 from radir_pacs.catalogue.part import CataloguePart
 from radir_pacs.catalogue.reencoding import encode_under_others
 from radir_pacs.catalogue.studies import study_of
+from radir_pacs.config import Settings
 from radir_pacs.errors import NotFound
 from radir_pacs.image_notes import ImageNote
 from radir_pacs.types import F32, I64, Encoding, ImageKind, Job, SliceStack, StudyState
@@ -30,6 +33,10 @@ _FEWEST_IDS = 256  # at a time
 
 
 class Encodings(CataloguePart):
+    def __init__(self, database: Database, settings: Settings) -> None:
+        super().__init__(database, settings)
+        self._halving = threading.Lock()
+
     def save_several(
         self, study_uid: str, encodings: Sequence[Encoding], revision: int, job: Job | None = None
     ) -> bool:
@@ -121,8 +128,23 @@ class Encodings(CataloguePart):
             snapshot = run(connection, "snapshot_xmin").fetchone()
             assert snapshot is not None
             gone = ids_of(run(connection, "encodings_gone_since", place, since=since))
-            found = _packed(connection, place, since, gone, snapshot["xmin"], model["dim"])
+            found = _packed(connection, place, since, gone, snapshot["xmin"], model["dim"], self._beside)
             return replace(found, horizon=snapshot["horizon"])
+
+    @contextlib.contextmanager
+    def _beside(self) -> Iterator[Connection | None]:
+        """A second connection for one thread at a time: several that each wait for another one would hold them all.
+
+        Its statements see what was committed before they began, as each of the first connection does by itself.
+        """
+        if not self._halving.acquire(blocking=False):
+            yield None
+            return
+        try:
+            with self._database.transaction() as connection:
+                yield connection
+        finally:
+            self._halving.release()
 
     def labels_until(self, model_id: str, region: str, until: str) -> I64:
         """Ids of the encodings with a region that were committed before a snapshot's ``xid``, ascending."""
@@ -172,13 +194,17 @@ def changes_of(added: Sequence[Row], gone: I64, xid: str, horizon: str, dim: int
     return Changes(ids=ids, vectors=vectors.reshape(len(added), dim), gone=gone, xid=xid, horizon=horizon)
 
 
-def _packed(connection: Connection, place: dict[str, str], since: str, gone: I64, xid: str, dim: int) -> Changes:
+def _packed(
+    connection: Connection, place: dict[str, str], since: str, gone: I64, xid: str, dim: int, beside: Beside
+) -> Changes:
     """The vectors of a partition; they stand in memory once, and once more only to be sorted."""
     ids, vectors = bytearray(), bytearray()
     values = {"region": place["region"], "size": dim * 4}
     model_id = place["model_id"]
     width = max(_FEWEST_IDS, _AT_ONCE_BYTES // (dim * 4))
-    with ranges(connection, "vectors_in_range", values, model_id=model_id, since=since, width=width) as rows:
+    with ranges(
+        connection, "vectors_in_range", values, model_id=model_id, since=since, width=width, beside=beside
+    ) as rows:
         for row in rows:
             ids += row["ids"] or b""
             vectors += row["vectors"] or b""

@@ -770,15 +770,16 @@ SELECT e.model_id, m.kind FROM encoding AS e JOIN model AS m USING (model_id)
 WHERE e.study_uid = %(study_uid)s AND m.state = 'SERVING' ORDER BY e.model_id;
 
 -- name: encoding_owners
--- The studies behind index labels, with what their mined reports say, oldest first. A label that is gone has no row, nor
+-- The studies behind index labels and, when asked, what their mined reports say, oldest first. A label that is gone has no row, nor
 -- has one of a named study or, when asked, of the query's patient: it may have come since the question was asked.
 -- The same statement records who asked and is shown them, without waiting for the disk, unless the caller is NULL.
 WITH found AS MATERIALIZED (
     SELECT e.id AS encoding_id, e.series_uid, e.sop_uid, e.slices, e.chest, s.*,
         (SELECT count(*) FROM series WHERE series.study_uid = s.study_uid) AS series_count,
         (SELECT count(*) FROM instance WHERE instance.study_uid = s.study_uid) AS instance_count,
-        (SELECT jsonb_agg(f.findings ORDER BY CASE WHEN f.received_at > now() THEN '-infinity' ELSE f.received_at END, f.id)::text
-            FROM report AS f WHERE f.study_uid = s.study_uid AND NOT f.superseded AND f.findings IS NOT NULL) AS said
+        CASE WHEN %(explained)s::boolean THEN
+            (SELECT jsonb_agg(f.findings ORDER BY CASE WHEN f.received_at > now() THEN '-infinity' ELSE f.received_at END, f.id)::text
+            FROM report AS f WHERE f.study_uid = s.study_uid AND NOT f.superseded AND f.findings IS NOT NULL) END AS said
     FROM encoding AS e JOIN study AS s USING (study_uid)
     WHERE e.id = ANY(%(ids)s::bigint[]) AND s.study_uid <> ALL(%(study_uids)s::text[]) AND NOT coalesce(%(same_patient)s::boolean
         AND s.patient_keys && (SELECT q.patient_keys FROM study AS q WHERE q.study_uid = %(query_study_uid)s), FALSE)

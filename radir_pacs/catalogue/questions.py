@@ -92,15 +92,18 @@ class Questions(CataloguePart):
         region: str = "",
         model_id: str = "",
         words_of: str | None = None,
+        explained: bool = True,
     ) -> tuple[dict[int, EncodingOwner], dict[str, Said]]:
         """Whose encodings these are, and what reports say of their studies; without a mined report, one is missing.
 
         The same transaction records that ``caller`` asked and is shown these cases; None: nobody sees them. words_of:
         what a question in words was about (`WordsOf`); its text, in which somebody may be named, is not recorded.
+        explained: whether what reports say is asked about, which looks each study up once more.
         A hit that must not be shown is missing: a deleted encoding, and one that never answers, which may have come
         since the question was asked.
         """
         values: dict[str, Any] = {"ids": [int(label) for label in labels], "query_study_uid": study_uid}
+        values["explained"] = explained
         values |= noted(caller, {"region": region, "model": model_id, "words_of": words_of})
         rows = self._database.ask("encoding_owners", values | _barring(study_uid, filters))
         owners = {row["encoding_id"]: owner_of(row) for row in rows}

@@ -67,7 +67,12 @@ def study_row(study: CatalogueStudy, base_url: str = "") -> Attributes:
 def _of_study_at(study: CatalogueStudy, base_url: str) -> Attributes:
     row = {"00080005": _UTF_8, "00080056": _ONLINE}
     for (tag, vr), value in zip(_TAGS, _values_of(study), strict=True):
-        row[tag] = {"vr": vr} if value is None or value == "" else _of_study(vr, value)
+        if value is None or value == "":
+            row[tag] = {"vr": vr}
+        elif type(value) is str and vr != "PN" and "\\" not in value:  # most: a call less for each
+            row[tag] = {"vr": vr, "Value": [value]}
+        else:
+            row[tag] = _of_study(vr, value)
     if base_url:
         row["00081190"] = element("UR", f"{base_url.rstrip('/')}/studies/{study.study_uid}")
     return row
@@ -104,8 +109,8 @@ def _of_case(answer: SimilarCaseList, case: SimilarCase) -> Attributes:
     """The rest of the private block: how similar the case is, and in what."""
     tags = PRIVATE_TAGS
     return {
-        tags["score"]: element("FD", float(case.score)),
-        tags["rank"]: element("UL", case.rank),
+        tags["score"]: {"vr": "FD", "Value": [float(case.score)]},
+        tags["rank"]: {"vr": "UL", "Value": [case.rank]},
         tags["series_uid"]: element("UI", case.series_uid),
         tags["sop_uid"]: element("UI", case.sop_uid),
         tags["shared"]: element("UC", *map(_finding, case.shared)),
@@ -144,6 +149,8 @@ def _ascending(attributes: Attributes) -> Attributes:
 
 def _person_name(text: str | None) -> Attributes:
     """A PN object from component groups joined by "=" (PS3.18 F.2.2)."""
+    if text and "=" not in text:
+        return {"vr": "PN", "Value": [{"Alphabetic": text}]}
     groups = zip(("Alphabetic", "Ideographic", "Phonetic"), (text or "").split("="), strict=False)
     return element("PN", {name: group for name, group in groups if group} or None)
 

@@ -22,6 +22,9 @@ decides every choice between the two: whole partitions, filters of any width, an
 
 _FETCH_MARGIN = 3.0  # times what a filter's width asks for: the graph finds the last of what it returns less surely
 
+_FEW_HIDDEN = 64
+"""So many cases are looked for beside the answers, and left out: to hide them by a mask reads the whole segment."""
+
 VectorsAt = Callable[[Rows], tuple[I64, F32]]
 """Labels and vectors of some rows; a row whose case is gone is missing."""
 
@@ -127,13 +130,12 @@ class SegmentPart:
         return scores_at(self.segment.labels, self.segment.vectors, query, labels)
 
     def search(self, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
-        segment, mask = self.segment, self.mask(selection)
-        if segment.graph is not None:
-            found = _search_graph(segment, segment.graph, query, k, mask)
-            if found is not None:
-                return *found, False
-        rows = None if mask is None else segment.rows(mask)
-        return *search_rows(segment.vectors, segment.labels, query, k, rows), True
+        hidden = merged(self.dead, self._barred(selection))
+        if selection.allowed is None and len(hidden) <= _FEW_HIDDEN:
+            labels, scores, exact = _search_segment(self.segment, query, k + len(hidden), None)
+            stays = ~contains(hidden, labels)
+            return labels[stays][:k], scores[stays][:k], exact
+        return _search_segment(self.segment, query, k, self.segment.mask(selection.allowed, hidden))
 
 
 def scores_at(held: I64, vectors: F32, query: F32, labels: I64, order: Rows | None = None) -> F32:
@@ -145,6 +147,16 @@ def scores_at(held: I64, vectors: F32, query: F32, labels: I64, order: Rows | No
         here = held[rows] == labels
         scores[here] = cosines_of_rows(vectors, rows[here], query)
     return scores
+
+
+def _search_segment(segment: Segment, query: F32, k: int, mask: Mask | None) -> tuple[I64, F32, bool]:
+    """(labels, scores, exact) of the ``k`` best that the mask lets through."""
+    if segment.graph is not None:
+        found = _search_graph(segment, segment.graph, query, k, mask)
+        if found is not None:
+            return *found, False
+    rows = None if mask is None else segment.rows(mask)
+    return *search_rows(segment.vectors, segment.labels, query, k, rows), True
 
 
 def _search_graph(segment: Segment, graph: Graph, query: F32, k: int, mask: Mask | None) -> tuple[I64, F32] | None:

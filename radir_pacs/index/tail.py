@@ -112,6 +112,8 @@ class Tail:
 
     def candidates(self, selection: Selection) -> int:
         """How many a search under ``selection`` chooses among."""
+        if not self.count:
+            return 0
         if selection.allowed is None:
             barred = selection.barred
             return len(self) - int(np.count_nonzero(self.known.has(barred) & ~contains(self.dead, barred)))
@@ -120,6 +122,8 @@ class Tail:
 
     def search(self, query: F32, k: int, selection: Selection) -> tuple[I64, F32]:
         """The ``k`` best that ``selection`` lets through, and their cosines."""
+        if not self.count:
+            return NO_LABELS, np.empty(0, np.float32)
         labels, vectors = self.room_labels[: self.count], self.room_vectors[: self.count]
         rows = None
         if selection.allowed is not None or len(selection.barred) or len(self.dead):

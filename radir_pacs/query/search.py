@@ -155,6 +155,7 @@ class Searcher:
                 region=primary,
                 model_id=encoding.model_id,
                 words_of=query.words.of if query.words is not None else None,
+                explained=bool(asked.question.said),  # without a report of the study there is nothing to compare
             )
         if asked.question.said:
             said = {query.study_uid: asked.question.said, **said}

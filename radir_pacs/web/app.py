@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http.client import NO_CONTENT
+from typing import Any
 
 from flask import Flask, Response
 
@@ -70,9 +72,16 @@ _HEADERS = {
 }
 
 
+class _App(Flask):
+    """Flask asks of every route and guard, at each request, whether it is a coroutine: here none is."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blobs: BlobStore) -> Flask:
     """The WSGI application; ``app.extensions["radir"].decoder.close()`` ends its child process."""
-    app = Flask("radir_pacs.web")
+    app = _App("radir_pacs.web")
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_mib << 20
@@ -137,8 +146,10 @@ def create_app(settings: Settings, catalogue: Catalogue, searcher: Searcher, blo
 
     @app.after_request
     def harden(response: Response) -> Response:
-        for name, value in _HEADERS.items():
-            response.headers.setdefault(name, value)
+        given = {name.lower() for name, _ in response.headers}
+        for name, value in _HEADERS.items():  # looked up once: each look-up of a header that is missing is an exception
+            if name.lower() not in given:
+                response.headers.add(name, value)
         if settings.web_tls_certificate and settings.web_hsts_s:
             response.headers["Strict-Transport-Security"] = f"max-age={settings.web_hsts_s:.0f}"  # RFC 6797
         if response.status_code == NO_CONTENT:  # werkzeug gives every answer a type, also one that has no content

@@ -95,16 +95,14 @@ def install(app: Flask, settings: Settings, catalogue: Catalogue, bearers: Beare
             response = error_response(401, "unauthorized", _NOT_VALID if authorization else _NEEDED)
             response.headers["WWW-Authenticate"] = 'Bearer realm="radir"'
             return response
+        if request.method in _SAFE_METHODS:
+            return None
         is_foreign = _is_cross_site(public_url(settings))
         if is_foreign and not by_cookie:  # a listed page sends a token of its own
             is_foreign = not cross_origin.is_admitted(settings)
-        if request.method not in _SAFE_METHODS and is_foreign:
+        if is_foreign:
             return error_response(403, "forbidden", "Requests from pages of other sites are refused.")
-        if (
-            request.method not in _SAFE_METHODS
-            and by_cookie
-            and not (_is_said_to_be_ours() or session.repeats_secret())
-        ):
+        if by_cookie and not (_is_said_to_be_ours() or session.repeats_secret()):
             return error_response(403, "forbidden", "Nothing tells that this request is from a page of ours.")
         return None
 

@@ -158,6 +158,15 @@ def test_findings_follow_the_reports(archive: Archive) -> None:
     assert archive.passing(Filters(), said) == set()
 
 
+def test_what_reports_say_is_read_only_where_it_is_explained(archive: Archive) -> None:
+    report_id = archive.catalogue.reports.add("2.25.4", body="Left pneumothorax.", source="csv")
+    archive.catalogue.reports.save_findings(report_id, [], "en-test")
+    questions, labels = archive.catalogue.questions, list(archive.labels)
+    owners, said = questions.shown(labels, "2.25.1", Filters(), caller=None)
+    assert set(said) == {"2.25.4"}
+    assert questions.shown(labels, "2.25.1", Filters(), caller=None, explained=False) == (owners, {})
+
+
 def test_the_scanner_is_that_of_the_encoded_picture(catalogue: Catalogue) -> None:
     register(catalogue)
     makers = {1: ("Acme", "X1"), 2: ("Acme", "X1"), 3: ("Acme", "X2"), 4: ("Other", "X1")}

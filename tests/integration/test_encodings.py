@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.pq import PipelineStatus
 
-from radir_pacs.catalogue import Catalogue, cases, encodings
+from radir_pacs.catalogue import Catalogue, bulk, cases, encodings
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Filters
@@ -68,9 +68,15 @@ def test_an_encoding_is_not_indexed_before_every_reader_sees_it(catalogue: Catal
     assert catalogue.studies.mark_indexed() == ["2.25.1"]
 
 
+@pytest.mark.parametrize("connections", ["one", "two", "another reader has the second"])
 @pytest.mark.parametrize("width", [1, 2, 7, 1000])
-def test_any_number_of_ids_is_read_at_a_time(catalogue: Catalogue, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_ids_is_read_at_a_time(
+    catalogue: Catalogue, width: int, connections: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While one range is read, the server packs the next: none is missed, and those without a row are no end."""
+    monkeypatch.setattr(bulk, "_LONG", 1 if connections != "one" else 1000)
+    if connections == "another reader has the second":
+        catalogue.encodings._halving.acquire()
     register(catalogue)
     ids = {study: encoded(catalogue, study) for study in range(1, 8)}
     catalogue.studies.delete("2.25.3")
@@ -81,6 +87,8 @@ def test_any_number_of_ids_is_read_at_a_time(catalogue: Catalogue, width: int, m
     changes = catalogue.encodings.changes(MODEL, REGIONS[0])
     assert changes.ids.tolist() == [ids[study] for study in left]
     np.testing.assert_array_equal(changes.vectors, np.stack([encoding(study, study).vectors[0] for study in left]))
+    if connections == "two":
+        assert catalogue.encodings._halving.acquire(blocking=False), "the second is free again"
 
 
 def test_a_reader_that_fails_leaves_a_connection_whose_transactions_hold(

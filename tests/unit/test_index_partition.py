@@ -97,6 +97,20 @@ def test_excluding_the_nearest_fetches_on_until_k_are_left(
     assert len(np.intersect1d(hits.labels, truth)) >= 9
 
 
+@pytest.mark.parametrize("count", [1, 64, 65])  # up to 64 are looked for and left out, more are masked
+@pytest.mark.parametrize("are_deleted", [False, True])
+def test_what_is_hidden_takes_no_place_of_others(partition: Partition, count: int, are_deleted: bool) -> None:
+    query = random_vectors(1, seed=4)[0]
+    truth, scores = exact_search(random_vectors(COUNT), labels_of(COUNT), query, count + 10)
+    nearest = np.sort(truth[:count])
+    if are_deleted:
+        partition.apply(deleted=nearest)
+    hits = partition.search(query, 10, selecting(barred=ids() if are_deleted else nearest))
+    assert hits.labels.tolist() == truth[count:].tolist()
+    assert hits.scores.tolist() == scores[count:].tolist()
+    assert len(partition.search(query, COUNT, selecting(barred=nearest)).labels) == COUNT - count
+
+
 def test_more_is_asked_for_than_there_is(partition: Partition) -> None:
     assert len(partition.search(random_vectors(1)[0], COUNT * 2).labels) == COUNT
 
