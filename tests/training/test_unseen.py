@@ -50,7 +50,7 @@ def data() -> StudySet:
 
 @pytest.fixture(scope="module")
 def bundle(data: StudySet) -> Bundle:
-    return train(TOY, data, replace(SHORT, epochs=10, batch=32, learning_rate=2e-3))
+    return train(TOY, data, replace(SHORT, epochs=6, batch=32, learning_rate=2e-3))
 
 
 def test_withheld_names_are_left_out_and_nothing_else(data: StudySet) -> None:
