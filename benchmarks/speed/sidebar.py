@@ -40,8 +40,9 @@ from radir_pacs.reports import PARSER, findings_to_json, mine
 from radir_pacs.storage.blobs import BlobStore
 from radir_pacs.types import Encoding, ImageKind
 from tests.catalogue_material import header, serve_model
-from tests.conftest import free_port
+from tests.conftest import CHROMIUM_SHELL, free_port
 from tests.dicom_files import radiograph, save
+from tests.services import of_system
 
 DIM, REGIONS, MODEL = 512, ("chest", "left_lung", "left_lower_lobe", "heart"), "cxr-benchmark"
 PIXELS = 2048
@@ -186,7 +187,7 @@ def asked(settings: Settings, args: argparse.Namespace, more: dict[str, str]) ->
 def drawn(settings: Settings, args: argparse.Namespace) -> dict[str, list[float]]:
     """The panel's time, ms per query."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium")
+        browser = playwright.chromium.launch(executable_path=of_system(CHROMIUM_SHELL) or "/usr/bin/chromium")
         page = browser.new_page(viewport={"width": 420, "height": 900})
         found: dict[str, list[float]] = {"first": [], "whole": [], "pictures": []}
         for number in range(args.asked // 2):

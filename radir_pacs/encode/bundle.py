@@ -28,7 +28,8 @@ from radir_pacs.types import F32, ImageKind
 
 from .card import model_card
 from .config import NetworkConfig
-from .external import ExternalConfig, ExternalNetwork
+from .external import ExternalNetwork
+from .external_config import ExternalConfig
 from .folder import (
     CARD,
     ENCODER,

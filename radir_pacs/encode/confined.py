@@ -137,18 +137,12 @@ def _placed(content: bytes, task: dict[str, Any]) -> tuple[dict[str, Any], bytes
 
 
 def _tried_features(content: bytes, task: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
-    torch.set_num_threads(max(1, int(task["threads"])))
     from radir_pacs.encode.trial import measure_features
 
     return measure_features(content, task)
 
 
 def _tried(content: bytes, task: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
-    torch.set_num_threads(max(1, int(task["threads"])))
     from radir_pacs.encode.trial import measure
 
     return measure(content, task)

@@ -28,7 +28,8 @@ from radir_pacs.types import ImageKind, Region
 
 from .bundle import Bundle, ModelRegion
 from .confined import GIVES_NO_MORE
-from .external import ExternalConfig, ExternalNetwork
+from .external import ExternalNetwork
+from .external_config import ExternalConfig
 from .network import GLOBAL_REGION, view_index
 from .onnx_check import MISSING, MOST_ONNX_BYTES, check_onnx
 from .onnx_regions import Features

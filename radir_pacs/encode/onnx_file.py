@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from radir_pacs.errors import BundleRefused
 
@@ -44,7 +43,7 @@ class OnnxFile:
             return
         content = self.content
         check_onnx(content)
-        threads = self._threads or torch.get_num_threads()
+        threads = self._threads or _threads_of_torch()
         session = _session(content, threads)
         self._inputs = _checked_inputs(session, self._shape)
         self._session, self._threads = session, threads
@@ -86,6 +85,12 @@ def _checked_inputs(session: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
             "--preprocessing it was trained with, or export it for this shape"
         )
     return tuple(value.name for value in inputs)
+
+
+def _threads_of_torch() -> int:
+    import torch  # takes a second to load: who names the threads need not wait for it
+
+    return torch.get_num_threads()
 
 
 def _session(content: bytes, threads: int) -> Any:

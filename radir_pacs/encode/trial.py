@@ -10,7 +10,7 @@ import numpy as np
 
 from radir_pacs.errors import BundleRefused
 
-from .external import LEAST_LENGTH, ExternalConfig, ExternalNetwork
+from .external_config import LEAST_LENGTH, ExternalConfig
 from .golden import golden_image
 from .onnx_file import OnnxFile
 
@@ -21,15 +21,16 @@ MOST_FEATURE = 3e4  # they are kept in half precision, which ends at 65,504
 
 
 def measure(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
-    """The length of its vectors and the seconds per image. ``task``: name, shape, view, regions, slowest_s.
+    """The length of its vectors and the seconds per image. ``task``: name, shape, view, regions, slowest_s,
+    threads.
 
     Raises BundleRefused with what is wrong and what to do, ValueError when it cannot be run.
     """
     shape, rows, view = tuple(task["shape"]), len(task["regions"]), int(task["view"])
-    config = ExternalConfig(name=task["name"], shape=shape, embedding_dim=2)  # its length is not known yet
-    network = ExternalNetwork(config, content, task["regions"])
+    ExternalConfig(name=task["name"], shape=shape, embedding_dim=2)  # its length is not known yet
+    file = _opened(content, task)
     images = _images(shape)
-    outs = [network.raw(image, view) for image in images]
+    outs = [file.run(image, view) for image in images]
     dim = _dim_of(outs[0], rows)
     ExternalConfig(name=task["name"], shape=shape, embedding_dim=dim)
     for out in outs:
@@ -39,19 +40,19 @@ def measure(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
             raise BundleRefused("the model answers NaN or infinity to an ordinary image: look at its normalisation")
         if (np.linalg.norm(out, axis=-1) < LEAST_LENGTH).any():
             raise BundleRefused("the model answers a vector of zeros, which has no direction: look at its last layer")
-    again = network.raw(images[0], view)
+    again = file.run(images[0], view)
     if float(np.abs(_unit(again) - _unit(outs[0])).max()) > MOST_RESTLESS:
         raise BundleRefused("the model answers one image twice differently: export it in evaluation mode")
     if max(float(np.abs(_unit(out) - _unit(outs[0])).max()) for out in outs[1:]) < LEAST_APART:
         raise BundleRefused("the model answers every image alike: the export does not use its input")
-    return {"dim": dim, "seconds_per_image": _pace(network.raw, images, view, task["slowest_s"])}
+    return {"dim": dim, "seconds_per_image": _pace(file.run, images, view, task["slowest_s"])}
 
 
 def measure_features(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
     """As ``measure``, of a file that answers features [1, places, channels]; ``task`` has ``places`` in place of
     regions."""
     shape, view = tuple(task["shape"]), int(task["view"])
-    file = OnnxFile(content, shape)
+    file = _opened(content, task)
     images = _images(shape)
     outs = [file.run(image, view) for image in images]
     for out in outs:
@@ -68,6 +69,12 @@ def measure_features(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
         raise BundleRefused("the model answers every image alike: the export does not use its input")
     seconds = _pace(file.run, images, view, task["slowest_s"])
     return {"channels": int(outs[0].shape[2]), "seconds_per_image": seconds}
+
+
+def _opened(content: bytes, task: Mapping[str, Any]) -> OnnxFile:
+    file = OnnxFile(content, tuple(task["shape"]))
+    file.use_threads(max(1, int(task["threads"])))
+    return file
 
 
 def _pace(run: Callable[[Any, int], Any], images: list[Any], view: int, slowest_s: float) -> float:

@@ -44,7 +44,7 @@ def request(regions: tuple[str, ...] = ("chest",), **changes: Any) -> ImportRequ
 
 
 def tried_with(model: Any, regions: tuple[str, ...] = ("chest",), **changes: Any) -> dict[str, Any]:
-    task = {"name": "toy", "shape": SHAPE, "view": 0, "regions": regions, "slowest_s": 5.0, **changes}
+    task = {"name": "toy", "shape": SHAPE, "view": 0, "regions": regions, "slowest_s": 5.0, "threads": 1, **changes}
     content = model.SerializeToString()
     check_onnx(content)
     return measure(content, task)

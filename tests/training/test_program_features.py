@@ -126,7 +126,7 @@ def test_the_child_that_opens_the_file_says_what_is_wrong(changes: dict[str, Any
 )
 def test_features_that_say_nothing_are_refused(answer: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "OnnxFile", lambda content, shape: ConstantFile(answer))
-    task = {"shape": (SIDE, SIDE), "view": 0, "places": 64, "slowest_s": 5.0}
+    task = {"shape": (SIDE, SIDE), "view": 0, "places": 64, "slowest_s": 5.0, "threads": 1}
     with pytest.raises(BundleRefused, match=said):
         trial.measure_features(b"", task)
 
@@ -136,6 +136,8 @@ class ConstantFile:
 
     def __init__(self, answer: float) -> None:
         self.answer = answer
+
+    def use_threads(self, threads: int) -> None: ...
 
     def run(self, image: Any, view: int) -> Any:
         return np.full((1, 64, CHANNELS), self.answer, np.float32)

@@ -15,7 +15,8 @@ from benchmarks.experiments import word_queries, words_measured
 from benchmarks.experiments.auc import auc
 from radir_pacs import anatomy
 from radir_pacs.encode import Bundle
-from radir_pacs.encode.external import ExternalConfig, ExternalNetwork
+from radir_pacs.encode.external import ExternalNetwork
+from radir_pacs.encode.external_config import ExternalConfig
 from radir_pacs.encode.local_text import UnreadText
 from radir_pacs.encode.network import RadirNetwork, spread
 from radir_pacs.errors import BadInput
@@ -49,7 +50,7 @@ def data() -> StudySet:
 
 @pytest.fixture(scope="module")
 def bundle(data: StudySet) -> Bundle:
-    return train(TOY, data, replace(SHORT, epochs=10, batch=32, learning_rate=2e-3))
+    return train(TOY, data, replace(SHORT, epochs=6, batch=32, learning_rate=2e-3))
 
 
 def test_withheld_names_are_left_out_and_nothing_else(data: StudySet) -> None:

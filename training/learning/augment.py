@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ MOST_TURN_RAD = math.radians(5)
 MOST_SCALE, MOST_SHIFT = 0.06, 0.06  # shares of the picture
 MOST_GAIN, MOST_OFFSET = 0.12, 0.08  # in units of the network's input
 NOISE = 0.02  # less than the contrast of a fine line
+_NOT_FOR_TRANSFORMS = ("transformers", "pandas", "matplotlib", "tensorboard")
 
 
 class Augmentation:
@@ -20,9 +23,10 @@ class Augmentation:
 
     def __init__(self, shape: Sequence[int]) -> None:
         # takes seconds to import; a training on synthetic patients does not need it
-        from monai.transforms.compose import Compose
-        from monai.transforms.intensity.array import RandGaussianNoise, RandScaleIntensity, RandShiftIntensity
-        from monai.transforms.spatial.array import RandAffine
+        with _seeming_absent(_NOT_FOR_TRANSFORMS):
+            from monai.transforms.compose import Compose
+            from monai.transforms.intensity.array import RandGaussianNoise, RandScaleIntensity, RandShiftIntensity
+            from monai.transforms.spatial.array import RandAffine
 
         axes = len(shape)
         self._vary = Compose(
@@ -44,3 +48,19 @@ class Augmentation:
         """Images [batch, 1, *shape], each transformed at random; the same generator state gives the same result."""
         self._vary.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))
         return torch.stack([self._vary(image).as_tensor() for image in images])
+
+
+@contextmanager
+def _seeming_absent(names: Sequence[str]) -> Iterator[None]:
+    """Whoever imports these libraries meanwhile takes them for not installed, unless they are loaded already.
+
+    MONAI imports whatever it finds for networks and plots that we do not use: two thirds of the time of its import.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # not to be imported (Python's reference, 5.3.1)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
