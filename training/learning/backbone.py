@@ -100,6 +100,15 @@ def without_backbone(bundle: Bundle) -> Bundle:
     return _changed(bundle, _built(bundle, None), bundle.training)
 
 
+def with_own_weights(bundle: Bundle, other: Bundle) -> Bundle:
+    """``bundle`` with its backbone and the rest of ``other``, a network of the same sizes, not saved."""
+    network, old = copy.deepcopy(bundle.network), other.network
+    assert isinstance(network, RadirNetwork) and isinstance(old, RadirNetwork)
+    own = {name: tensor for name, tensor in old.state_dict().items() if not name.startswith("appearance.")}
+    network.load_state_dict({**network.state_dict(), **own})
+    return _changed(bundle, network.eval(), bundle.training)
+
+
 def _built(bundle: Bundle, config: AppearanceConfig | None) -> RadirNetwork:
     """The bundle's network with its own weights, and with a backbone that has none yet."""
     old = bundle.network
