@@ -53,6 +53,7 @@ def joined(*parts: StudySet) -> StudySet:
         patients=np.concatenate([codes + start for codes, start in zip(people, first, strict=False)]),
         reports=sum((part.reports for part in parts), ()),
         said=sum((part.said for part in parts), ()),
+        names=sum((part.names for part in parts), ()) if all(part.names for part in parts) else (),
     )
 
 

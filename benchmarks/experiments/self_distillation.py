@@ -72,7 +72,7 @@ class _Asked:
         return out
 
 
-def steadied(bundle: Bundle, real: StudySet, synthetic: StudySet, *, seed: int) -> Bundle:
+def steadied(bundle: Bundle, real: StudySet, synthetic: StudySet, *, seed: int, steps: int = STEPS) -> Bundle:
     """``bundle``, which has no backbone, trained on so that small changes of a real image change its vectors less."""
     teacher, network = bundle.network, copy.deepcopy(bundle.network)
     assert isinstance(teacher, RadirNetwork) and isinstance(network, RadirNetwork)
@@ -94,9 +94,9 @@ def steadied(bundle: Bundle, real: StudySet, synthetic: StudySet, *, seed: int) 
         parameter.requires_grad_(name.startswith(TRAINED))
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     asked = _Asked(bundle, network)
-    for _ in range(STEPS):
+    for _ in range(steps):
         rows, others = (torch.from_numpy(chosen.integers(0, len(data), BATCH)) for data in (real, synthetic))
         steady = _apart(asked(looked_at(shown[rows], chance), shown_views[rows]).vectors, targets[rows])
         said = asked(drawn[others], drawn_views[others])
@@ -110,9 +110,9 @@ def steadied(bundle: Bundle, real: StudySet, synthetic: StudySet, *, seed: int) 
     return replace(bundle, network=network.requires_grad_(False).eval())
 
 
-def _rate(step: int) -> float:
+def _rate(step: int, steps: int) -> float:
     """Of the learning rate: warmed up, then falling by a cosine."""
-    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def _apart(vectors: Tensor, wanted: Tensor) -> Tensor:
