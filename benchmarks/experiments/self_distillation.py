@@ -42,7 +42,7 @@ SIZE_SPREAD, DEGREES_SPREAD, SHIFT_SPREAD = 0.06, 4.0, 0.03  # shift in half ima
 CONTRAST_SPREAD, BRIGHTNESS_SPREAD = 0.08, 0.05
 PATIENTS = 600
 TRAINED = ("stems", "view", "blocks", "memory_norm", "decoder")
-BEFORE, AFTER = "the starter", "made steadier"
+BEFORE, AFTER = "before", "made steadier"
 
 
 def looked_at(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -124,8 +124,8 @@ def written(told: Mapping[str, Any]) -> str:
     lines = [
         "# A network made steadier on real X-rays by itself",
         "",
-        f"The starter's own network saw each of {told['real']:,} frontal X-rays of adults in {LOOKS} slightly "
-        "different ways (size, turn, place, contrast), without labels, and was trained to say of any of them what it "
+        f"The own network of {told['bundle']} saw each of {told['real']:,} frontal X-rays of adults in {LOOKS} "
+        "slightly different ways (size, turn, place, contrast), without labels, and was trained to say of any of them what it "
         f"had said in the mean, for {STEPS} steps of {BATCH} real images and as many synthetic ones, of which it was "
         "to say what it had said before. Severity in six lung zones, asked for the lobe, other patients only: NDCG@10 "
         "with intervals of 95 % over patients, and the paired interval of the gain. The X-rays of cxr_nih_more that "

@@ -138,8 +138,8 @@ def written(told: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {one['area']:.3f} [{low:.3f}, {high:.3f}] |")
     lines += [
         "",
-        f"The starter's own network, trained on for {told['epochs']} passes over {told['patients']} synthetic "
-        "patients as they were drawn (the control), or for as many steps over these and their copies in the look of "
+        f"The own network of {told['bundle']}, trained on for {told['epochs']} passes over {told['patients']} "
+        "synthetic patients as they were drawn (the control), or for as many steps over these and their copies in the look of "
         "real ones (greys and frequencies), then judged with its backbone. NDCG@10 of severity in six lung zones, "
         "asked for the lobe, other patients only, with intervals of 95 % over patients, and the paired interval of the "
         f"gain over the control; Recall@5 of abnormal queries of {EXAM_PATIENTS} other synthetic patients, judged by "
@@ -168,7 +168,13 @@ def main() -> None:
     real, start = real_images(args.data, cache, console), without_backbone(starter)
     drawn = phantom_set(TINY, CXR, patients=PATIENTS, seed=1, cache=cache)
     shown = frontal(drawn)
-    told: dict[str, Any] = {"real": len(real), "synthetic": len(shown), "patients": PATIENTS, "epochs": args.epochs}
+    told: dict[str, Any] = {
+        "bundle": starter.model_id,
+        "real": len(real),
+        "synthetic": len(shown),
+        "patients": PATIENTS,
+        "epochs": args.epochs,
+    }
     told["told_apart"] = areas(starter, _planes(shown), _planes(real), shown.patients, real.patients)
     console.print(told["told_apart"])
     judges = Judges(starter, args.data, cache, console)
