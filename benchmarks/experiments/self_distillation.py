@@ -125,12 +125,12 @@ def written(told: Mapping[str, Any]) -> str:
         "# A network made steadier on real X-rays by itself",
         "",
         f"The own network of {told['bundle']} saw each of {told['real']:,} frontal X-rays of adults in {LOOKS} "
-        "slightly different ways (size, turn, place, contrast), without labels, and was trained to say of any of them "
-        f"what it had said in the mean, for {STEPS} steps of {BATCH} real images and as many synthetic ones, of which it was "
-        "to say what it had said before. Severity in six lung zones, asked for the lobe, other patients only: NDCG@10 "
-        "with intervals of 95 % over patients, and the paired interval of the gain. The X-rays of cxr_nih_more that "
-        "judge are of patients whose images were not trained on; of cxr_cohen none was. Grades: once, by a general "
-        "vision-language model.",
+        "slightly different ways (size, turn, place, contrast), without labels, and was trained to say of any of "
+        f"them what it had said in the mean, for {STEPS} steps of {BATCH} real images and as many synthetic ones, "
+        "of which it was to say what it had said before. Severity in six lung zones, asked for the lobe, other "
+        "patients only: NDCG@10 with intervals of 95 % over patients, and the paired interval of the gain. The "
+        "X-rays of cxr_nih_more that judge are of patients whose images were not trained on; of cxr_cohen none "
+        "was. Grades: once, by a general vision-language model.",
     ]
     for part in (OWN, SERVED):
         lines += [

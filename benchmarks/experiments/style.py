@@ -139,11 +139,11 @@ def written(told: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"The own network of {told['bundle']}, trained on for {told['epochs']} passes over {told['patients']} "
-        "synthetic patients as they were drawn (the control), or for as many steps over these and their copies in the "
-        "look of real ones (greys and frequencies), then judged with its backbone. NDCG@10 of severity in six lung zones, "
-        "asked for the lobe, other patients only, with intervals of 95 % over patients, and the paired interval of the "
-        f"gain over the control; Recall@5 of abnormal queries of {EXAM_PATIENTS} other synthetic patients, judged by "
-        "reports.",
+        "synthetic patients as they were drawn (the control), or for as many steps over these and their copies "
+        "in the look of real ones (greys and frequencies), then judged with its backbone. NDCG@10 of severity in "
+        "six lung zones, asked for the lobe, other patients only, with intervals of 95 % over patients, and the "
+        f"paired interval of the gain over the control; Recall@5 of abnormal queries of {EXAM_PATIENTS} other "
+        "synthetic patients, judged by reports.",
         "",
         "| seed | network | cxr_cohen | gain | cxr_nih_more | gain | synthetic |",
         "|---|---|---|---|---|---|---|",
