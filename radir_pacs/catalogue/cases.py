@@ -85,9 +85,7 @@ class Cases(CataloguePart):
     def _within_time(self) -> Iterator[Connection]:
         """A transaction for what may read every study. Raises TooLarge when it exceeds the time of a search."""
         with self._database.transaction() as connection:
-            connection.execute(
-                f"SET LOCAL statement_timeout = {qido.SEARCH_TIMEOUT_S * 1000}; SET LOCAL jit = off".encode()
-            )
+            connection.execute(f"SET LOCAL statement_timeout = {qido.SEARCH_TIMEOUT_S * 1000}".encode())
             try:
                 yield connection
             except errors.QueryCanceled:

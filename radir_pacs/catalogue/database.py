@@ -85,7 +85,12 @@ class Database:
 
     def _make_pool(self) -> ConnectionPool[Connection]:
         given = conninfo_to_dict(self.conninfo).get("options") or ""
-        ours = _options(statement_timeout=STATEMENT_TIMEOUT_MS, lock_timeout=LOCK_TIMEOUT_MS, timezone="UTC")
+        ours = _options(
+            statement_timeout=STATEMENT_TIMEOUT_MS,
+            lock_timeout=LOCK_TIMEOUT_MS,
+            timezone="UTC",
+            jit="off",  # a plan over a million studies is dear enough to be compiled, which takes longer than to run it
+        )
         pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
             min_size=1,

@@ -86,11 +86,11 @@ _SAMPLE: Mapping[QidoLevel, LiteralString] = {
     QidoLevel.SERIES: "(SELECT attributes FROM instance WHERE series_uid = e.series_uid ORDER BY sop_uid LIMIT 1)",
     QidoLevel.INSTANCE: "i.attributes",
 }
-# Of one transaction: all of it sees the same studies, and no search waits for its plan to be compiled. What is searched
-# is mostly in memory: to read a row costs little more than to find that it need not be read.
+# Of one transaction: all of it sees the same studies. What is searched is mostly in memory: to read a row costs little
+# more than to find that it need not be read.
 _READING = (
     "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-    f" SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}; SET LOCAL jit = off; SET LOCAL work_mem = '32MB';"
+    f" SET LOCAL statement_timeout = {SEARCH_TIMEOUT_S * 1000}; SET LOCAL work_mem = '32MB';"
     " SET LOCAL random_page_cost = 1.1"
 )
 # Studies are read in their order, and what else is asked about looked up for each; then any way is open again: without

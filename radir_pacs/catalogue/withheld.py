@@ -43,7 +43,6 @@ class WithheldPatients(CataloguePart):
 
     def _look_again(self, keys: list[str] | None, within_s: float | None = None) -> int:
         with self._database.transaction() as connection:
-            connection.execute("SET LOCAL jit = off")  # it would take longer than the statement
             return run(connection, "withhold_late", patient_keys=keys, within_s=within_s).rowcount
 
     def all(self) -> tuple[WithheldPatient, ...]:

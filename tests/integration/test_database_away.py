@@ -125,6 +125,14 @@ def test_a_slow_statement_is_let_be(own: Settings) -> None:
         assert connection.execute("SELECT 1 AS one").fetchone() == {"one": 1}
 
 
+def test_no_plan_is_compiled_whatever_the_servers_default(own: Settings) -> None:
+    with Catalogue.open(own) as catalogue, catalogue._database.transaction() as connection:
+        connection.execute("ALTER DATABASE postgres SET jit = on")
+    with Catalogue.open(own) as catalogue, catalogue._database.transaction() as connection:
+        shown = connection.execute("SELECT current_database() AS name, current_setting('jit') AS jit").fetchone()
+    assert shown == {"name": "postgres", "jit": "off"}
+
+
 def test_connections_that_the_server_ended_cost_nothing(own: Settings) -> None:
     with Catalogue.open(own) as catalogue:
         for _ in range(3):
