@@ -23,20 +23,21 @@ from torch import Tensor, nn
 
 from benchmarks import results
 from benchmarks.experiments.real_rankings import (
+    COHEN,
     LOBES,
+    NIH,
     RANDOM,
     SIDE,
     ZONE_PIXELS,
     Images,
     Vectors,
     cosines,
-    graded,
-    measured_by,
+    judging,
     of_bundle,
     of_pixels,
     unit,
 )
-from benchmarks.experiments.real_zones import COHEN, NIH, by_grade
+from benchmarks.experiments.real_zones import by_grade
 from radir_pacs import anatomy
 from radir_pacs.anatomy import ROOT
 from radir_pacs.encode import Bundle, default_bundles
@@ -97,12 +98,7 @@ def as_served(starter: Bundle, images: Images) -> Vectors:
 
 def judged(images: Images, collection: str, starter: Bundle, features: Bundle) -> dict[str, Any]:
     """NDCG@10 and the mean difference of the first three, with intervals over patients."""
-    rows, grades = graded(images, collection)
-    asked = images.subset(rows)
-    if collection == NIH:
-        unmeasured = ~measured_by(asked)
-        asked = asked.subset(np.flatnonzero(unmeasured))
-        grades = {zone: found[unmeasured] for zone, found in grades.items()}
+    asked, grades = judging(images, collection)
     each = of_bundle(features, asked)
     ways: dict[str, Vectors | None] = {
         RANDOM: None,

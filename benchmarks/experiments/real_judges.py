@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from benchmarks.experiments.real_rankings import CXR, SIDE, Images, cosines, graded, joined, measured_by, of_bundle
+from benchmarks.experiments.real_rankings import CXR, SIDE, Images, cosines, joined, judging, measured_by, of_bundle
 from benchmarks.experiments.real_zones import COHEN, NIH, by_grade
 from radir_pacs.encode import CONFIGS, Bundle
 from radir_pacs.encode.appearance import reduced
@@ -32,8 +32,11 @@ OWN, SERVED = "the network alone", "with its backbone"
 
 @dataclass(frozen=True)
 class Judgement:
-    """zones: by ``OWN`` and ``SERVED``, then by collection: NDCG@10 and the mean difference of the first three, asked
-    for the lobe. synthetic: Recall@5 of abnormal queries, judged by reports and by true findings."""
+    """How much a network finds in real and in drawn patients, with what a paired comparison needs.
+
+    zones: by ``OWN`` and ``SERVED``, then by collection: NDCG@10 and the mean difference of the first three, asked for
+    the lobe. synthetic: Recall@5 of abnormal queries, judged by reports and by true findings.
+    """
 
     zones: Mapping[str, Mapping[str, Resampled]]
     synthetic: Mapping[str, float]
@@ -82,12 +85,7 @@ class Judges:
         self._starter = starter
         self._zones: dict[str, tuple[Images, dict[str, I64]]] = {}
         for collection in (COHEN, NIH):
-            images = Images.read(data / collection, [SIDE], cache, console)
-            rows, grades = graded(images, collection)
-            asked = images.subset(rows)
-            kept = ~measured_by(asked) if collection == NIH else np.ones(len(asked), np.bool_)
-            grades = {zone: found[kept] for zone, found in grades.items()}
-            self._zones[collection] = asked.subset(np.flatnonzero(kept)), grades
+            self._zones[collection] = judging(Images.read(data / collection, [SIDE], cache, console), collection)
         assert isinstance(starter.network, RadirNetwork)
         drawn = phantom_set(starter.network.config, CXR, patients=EXAM_PATIENTS, seed=EXAM_SEED, cache=cache)
         self._held_out = HeldOut(drawn, conditional=True, seed=EXAM_SEED)
@@ -119,11 +117,14 @@ def frontal(data: StudySet) -> StudySet:
 
 
 def real_images(data: Path, cache: Path, console: Console) -> StudySet:
-    """Frontal X-rays of adults whose weights may ship, as our own network is shown them, without any by which a network
-    is judged here."""
+    """Frontal X-rays whose weights may ship, as our own network is shown them, of nobody by whom a network is judged
+    here."""
     nih = Images.read(data / NIH, [SIDE], cache, console)
+    judges = {row["patient_id"] for row in judging(nih, NIH)[0].rows}
     measured = small(nih.by_side[SIDE].subset(np.flatnonzero(measured_by(nih))))
     others = [
         folder_set(TINY, CXR, data / name, cache=cache, tell=console.print) for name in ("cxr_hannover", "cxr_nih")
     ]
-    return frontal(joined(measured, *others))
+    found = frontal(joined(measured, *others))
+    assert found.names and not judges & set(found.names), "a patient who judges would be learned from"
+    return found

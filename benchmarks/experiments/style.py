@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=2 python -m benchmarks.experiments.style [--seeds 1,2,3] [--data DIR] [--out docs/results]
 
-Real are frontal X-rays of adults (cxr_hannover, cxr_nih, and those of cxr_nih_more by which the starter's backbone was
+Real are frontal X-rays (cxr_hannover, cxr_nih, and those of cxr_nih_more by which the starter's backbone was
 measured), synthetic the frontal ones of the patients that ``real_images`` trains with. Moved are, one after the other:
 the histogram of greys, then the amplitude at each spatial frequency, each that of a real image drawn at random. How far
 the looks still differ is the area under the ROC curve of a ridge on EfficientNet-lite0's features of the whole image,
@@ -103,11 +103,9 @@ def told_apart(one: F32, other: F32, patients: I64, seed: int) -> Resampled:
 
 def areas(starter: Bundle, drawn: F32, real: F32, drawn_people: I64, real_people: I64) -> dict[str, Any]:
     """How well each style of ``drawn`` images [n, side, side] is told from ``real`` ones, with its interval."""
-    people, of_real, found = (
-        np.concatenate([drawn_people, real_people + drawn_people.max() + 1]),
-        looks(starter, real),
-        {},
-    )
+    people = np.concatenate([drawn_people, real_people + drawn_people.max() + 1])
+    of_real = looks(starter, real)
+    found: dict[str, Any] = {}
     for name, way in STYLES.items():
         area = told_apart(looks(starter, restyled(drawn, real, way, 0)), of_real, people, 0)
         low, high = area.interval()
@@ -181,6 +179,7 @@ def main() -> None:
     told |= {"before": judges.judgement(start).as_json(), "trained": {}}
     for seed in map(int, args.seeds.split(",")):
         moved = restyled(_planes(shown), _planes(real), greys_and_frequencies, seed)[:, None].astype(np.float16)
+        # A copy counts as another patient, which no loss asks about. `joined` leaves out what is true, for both alike.
         both = joined(drawn, replace(shown, images=moved))
         fewer = args.epochs * len(drawn) // len(both)  # passes, for as many steps
         control = judges.judgement(trained_on(start, joined(drawn), epochs=args.epochs, seed=seed, batch=32))

@@ -26,6 +26,7 @@ Row = DictRow
 _T = TypeVar("_T")
 
 POOL_WAIT_S = 10.0
+_SPARE_WAIT_S = 0.05  # a pool that may grow connects within it
 STATEMENT_TIMEOUT_MS = 120_000  # no statement holds a connection for ever (P6)
 LOCK_TIMEOUT_MS = 30_000
 # Of every connection by TCP, where a network may drop packets silently: 15 seconds until either end notices.
@@ -89,7 +90,7 @@ class Database:
             statement_timeout=STATEMENT_TIMEOUT_MS,
             lock_timeout=LOCK_TIMEOUT_MS,
             timezone="UTC",
-            jit="off",  # a plan over a million studies is dear enough to be compiled, which takes longer than to run it
+            jit="off",  # a plan over a million studies costs enough to be compiled, which takes longer than running it
         )
         pool: ConnectionPool[Connection] = ConnectionPool(
             self.conninfo,
@@ -193,6 +194,22 @@ class Database:
             yield connection
 
     @contextlib.contextmanager
+    def spare(self) -> Iterator[Connection | None]:
+        """A transaction on a connection that nobody uses, if there is one at once: for what is only faster with it."""
+        pool = self._pool
+        try:
+            connection = pool.getconn(timeout=_SPARE_WAIT_S)
+        except (PoolTimeout, PoolClosed):
+            yield None
+            return
+        try:
+            connection.autocommit = False
+            with _ended(connection):
+                yield connection
+        finally:
+            pool.putconn(connection)
+
+    @contextlib.contextmanager
     def pipeline(self) -> Iterator[Connection]:
         """One transaction whose statements are under way while the body does other things; results come at its end.
 
@@ -231,8 +248,8 @@ class Database:
         """A working connection from the pool; ``watch`` bounds every wait for the server.
 
         implicit: without BEGIN and COMMIT. A statement by itself is a transaction then, as are those of a pipeline,
-        ended by its synchronisation. The connection stays so until somebody needs it otherwise: a question would set it
-        four times.
+        ended by its synchronisation. The connection stays so until somebody needs it otherwise: setting it back each
+        time would cost four changes a question.
         """
         while True:
             with self._taken() as (pool, connection), self._watch.using(ticket, connection):

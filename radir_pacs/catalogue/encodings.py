@@ -141,7 +141,7 @@ class Encodings(CataloguePart):
             yield None
             return
         try:
-            with self._database.transaction() as connection:
+            with self._database.spare() as connection:
                 yield connection
         finally:
             self._halving.release()

@@ -21,13 +21,14 @@ MOST_FEATURE = 3e4  # they are kept in half precision, which ends at 65,504
 
 
 def measure(content: bytes, task: Mapping[str, Any]) -> dict[str, Any]:
-    """The length of its vectors and the seconds per image. ``task``: name, shape, view, regions, slowest_s,
-    threads.
+    """The length of its vectors and the seconds per image. ``task``: name, shape, view, regions, slowest_s, threads.
 
     Raises BundleRefused with what is wrong and what to do, ValueError when it cannot be run.
     """
     shape, rows, view = tuple(task["shape"]), len(task["regions"]), int(task["view"])
-    ExternalConfig(name=task["name"], shape=shape, embedding_dim=2)  # its length is not known yet
+    ExternalConfig(
+        name=task["name"], shape=shape, embedding_dim=2
+    )  # raises for what is not served; its length is not known
     file = _opened(content, task)
     images = _images(shape)
     outs = [file.run(image, view) for image in images]

@@ -120,7 +120,11 @@ class SegmentPart:
 
     def mask(self, selection: Selection) -> Mask | None:
         """What ``selection`` lets through, as `Segment.mask` has it."""
-        return self.segment.mask(selection.allowed, merged(self.dead, self._barred(selection)))
+        return self.segment.mask(selection.allowed, self._hidden(selection))
+
+    def _hidden(self, selection: Selection) -> I64:
+        """Labels that no answer may hold: of cases that are gone, and of those that the question bars."""
+        return merged(self.dead, self._barred(selection))
 
     def _barred(self, selection: Selection) -> I64:
         barred = selection.barred[self.segment.has(selection.barred)]
@@ -130,7 +134,7 @@ class SegmentPart:
         return scores_at(self.segment.labels, self.segment.vectors, query, labels)
 
     def search(self, query: F32, k: int, selection: Selection) -> tuple[I64, F32, bool]:
-        hidden = merged(self.dead, self._barred(selection))
+        hidden = self._hidden(selection)
         if selection.allowed is None and len(hidden) <= _FEW_HIDDEN:
             labels, scores, exact = _search_segment(self.segment, query, k + len(hidden), None)
             stays = ~contains(hidden, labels)

@@ -14,7 +14,7 @@ MOST_TURN_RAD = math.radians(5)
 MOST_SCALE, MOST_SHIFT = 0.06, 0.06  # shares of the picture
 MOST_GAIN, MOST_OFFSET = 0.12, 0.08  # in units of the network's input
 NOISE = 0.02  # less than the contrast of a fine line
-_NOT_FOR_TRANSFORMS = ("transformers", "pandas", "matplotlib", "tensorboard")
+_UNUSED_BY_TRANSFORMS = ("transformers", "pandas", "matplotlib", "tensorboard")
 
 
 class Augmentation:
@@ -23,7 +23,7 @@ class Augmentation:
 
     def __init__(self, shape: Sequence[int]) -> None:
         # takes seconds to import; a training on synthetic patients does not need it
-        with _seeming_absent(_NOT_FOR_TRANSFORMS):
+        with _seeming_absent(_UNUSED_BY_TRANSFORMS):
             from monai.transforms.compose import Compose
             from monai.transforms.intensity.array import RandGaussianNoise, RandScaleIntensity, RandShiftIntensity
             from monai.transforms.spatial.array import RandAffine
@@ -55,6 +55,7 @@ def _seeming_absent(names: Sequence[str]) -> Iterator[None]:
     """Whoever imports these libraries meanwhile takes them for not installed, unless they are loaded already.
 
     MONAI imports whatever it finds for networks and plots that we do not use: two thirds of the time of its import.
+    What it has looked for in vain stays absent for MONAI alone.
     """
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
@@ -63,4 +64,4 @@ def _seeming_absent(names: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)

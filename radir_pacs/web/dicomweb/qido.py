@@ -19,6 +19,7 @@ from .rows import FROM_HEADER, instance_attributes, level_of_tag, series_attribu
 
 blueprint = Blueprint("qido", __name__)
 
+_NAMED = 10  # of the parameters that were ignored
 OWN = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept"})
 
 
@@ -86,10 +87,16 @@ def _answer(level: QidoLevel, study: str | None = None, series: str | None = Non
     else:
         response = Response(status=204)
     response.headers["Vary"] = "Accept"
-    for name in parameters.unknown(OWN):
-        warn(response, context.base_url, f"{name} is no key that is searched by and was ignored")
+    _warn_of_unknown(response)
     warn_of_more(response, context.base_url, page.more, is_exact=page.is_exact)
     return response
+
+
+def _warn_of_unknown(response: Response) -> None:
+    """One header whatever was asked: clients and proxies refuse an answer with a hundred of them."""
+    if names := list(parameters.unknown(OWN)):
+        shown = ", ".join(names[:_NAMED]) + (" and others" if len(names) > _NAMED else "")
+        warn(response, services().base_url, f"ignored, since they are not keys to search by: {shown}")
 
 
 def _row(row: QidoRow, query: QidoQuery, wanted: frozenset[str], everything: bool) -> Attributes:
