@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import numpy as np
 import psycopg
 import pytest
 from psycopg.pq import PipelineStatus
 
 from radir_pacs.catalogue import Catalogue, bulk, cases, encodings
+from radir_pacs.catalogue.database import POOL_WAIT_S
 from radir_pacs.errors import NotFound
 from radir_pacs.reasons import ReasonCode
 from radir_pacs.similar_cases import Filters
@@ -89,6 +93,26 @@ def test_any_number_of_ids_is_read_at_a_time(
     np.testing.assert_array_equal(changes.vectors, np.stack([encoding(study, study).vectors[0] for study in left]))
     if connections == "two":
         assert catalogue.encodings._halving.acquire(blocking=False), "the second is free again"
+
+
+def test_a_reader_is_not_kept_waiting_for_a_second_connection(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All others are in use, as when many regions open after a restart: one does."""
+    monkeypatch.setattr(bulk, "_LONG", 1)
+    monkeypatch.setattr(encodings, "_FEWEST_IDS", 1)
+    monkeypatch.setattr(encodings, "_AT_ONCE_BYTES", 0)
+    register(catalogue)
+    ids = [encoded(catalogue, study) for study in range(1, 6)]
+    database = catalogue.encodings._database
+    with contextlib.ExitStack() as stack:
+        for _ in range(database._connections - 1):
+            stack.enter_context(database.transaction())
+        began = time.monotonic()
+        assert catalogue.encodings.changes(MODEL, REGIONS[0]).ids.tolist() == ids
+        assert time.monotonic() - began < POOL_WAIT_S / 2
+    with database.spare() as connection:
+        assert connection is not None
 
 
 def test_a_reader_that_fails_leaves_a_connection_whose_transactions_hold(

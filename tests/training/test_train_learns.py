@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from radir_pacs.encode import Bundle
 from radir_pacs.encode.network import view_index
 from radir_pacs.errors import BadInput
 from radir_pacs.types import ImageKind, View
+from radir_training.learning import augment
 from radir_training.learning.augment import Augmentation
 from radir_training.learning.initial_model import vocabulary_texts
 from radir_training.learning.losses import cross_entropy, findings_loss, graded_contrast
@@ -210,6 +212,11 @@ def test_no_more_patients_are_kept_apart_than_tell_anything(monkeypatch: pytest.
     assert len(training) + len(apart) == len(data)
     monkeypatch.setattr(held_out, "MOST", 12)
     assert len(np.unique(split(data, seed=1)[1].patients)) == 12
+
+
+def test_what_monai_is_not_to_load_can_be_loaded_afterwards() -> None:
+    Augmentation((32, 32))
+    assert None not in [sys.modules.get(name, sys) for name in augment._UNUSED_BY_TRANSFORMS]
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (16, 12, 16)])

@@ -34,6 +34,11 @@ def test_only_what_runs_the_network_loads_its_libraries() -> None:
     assert {"torch", "monai", "onnxruntime", "scipy"} & loaded == set()
 
 
+def test_the_child_that_tries_a_model_from_elsewhere_loads_no_torch() -> None:
+    """It runs an ONNX file; torch would be half of its time."""
+    assert "torch" not in loaded_by("radir_pacs.encode.confined", "radir_pacs.encode.trial")
+
+
 def test_what_reads_no_dicom_does_not_load_its_library() -> None:
     """pydicom takes half a second of processor time, at each start of a command and of these processes."""
     loaded = loaded_by(
