@@ -310,7 +310,7 @@ def page(result: Mapping[str, Any]) -> str:
         _by_region(result, regions),
         "## What the rows are",
         f"- *the starter*: {settings['bundle']} as it is served, with its backbone.\n"
-        "- *synthetic*: the same without its backbone: what it learned from synthetic patients.\n"
+        "- *synthetic*: the same without its backbone, which has learned findings from synthetic patients only.\n"
         "- *centred on real*: the same weights; each region's mean and scale are taken over cxr_hannover and cxr_nih. "
         "Nothing is labelled for it. It is all that cxr_hannover can serve for here: that collection has neither "
         "reports nor labels of what is seen.",
