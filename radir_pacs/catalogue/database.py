@@ -195,19 +195,18 @@ class Database:
 
     @contextlib.contextmanager
     def spare(self) -> Iterator[Connection | None]:
-        """A transaction on a connection that nobody uses, if there is one at once: for what is only faster with it."""
-        pool = self._pool
-        try:
-            connection = pool.getconn(timeout=_SPARE_WAIT_S)
-        except (PoolTimeout, PoolClosed):
-            yield None
-            return
-        try:
-            connection.autocommit = False
-            with _ended(connection):
-                yield connection
-        finally:
-            pool.putconn(connection)
+        """A transaction on a connection that nobody uses, if there is one at once: for what is only faster with it.
+
+        Within a `transaction`, which turns its errors into ours.
+        """
+        with contextlib.ExitStack() as stack:
+            ticket = stack.enter_context(self._watch.ticket())
+            connection: Connection | None = None
+            with contextlib.suppress(PoolTimeout, PoolClosed):
+                connection = stack.enter_context(
+                    self._connection(ticket, tried=True, implicit=False, within_s=_SPARE_WAIT_S)
+                )
+            yield connection
 
     @contextlib.contextmanager
     def pipeline(self) -> Iterator[Connection]:
@@ -244,15 +243,17 @@ class Database:
             raise BadInput(f"a value cannot be stored ({type(error).__name__})") from error
 
     @contextlib.contextmanager
-    def _connection(self, ticket: Ticket, *, tried: bool, implicit: bool) -> Iterator[Connection]:
-        """A working connection from the pool; ``watch`` bounds every wait for the server.
+    def _connection(
+        self, ticket: Ticket, *, tried: bool, implicit: bool, within_s: float = POOL_WAIT_S
+    ) -> Iterator[Connection]:
+        """A working connection from the pool, within so many seconds; ``watch`` bounds every wait for the server.
 
         implicit: without BEGIN and COMMIT. A statement by itself is a transaction then, as are those of a pipeline,
         ended by its synchronisation. The connection stays so until somebody needs it otherwise: setting it back each
         time would cost four changes a question.
         """
         while True:
-            with self._taken() as (pool, connection), self._watch.using(ticket, connection):
+            with self._taken(within_s) as (pool, connection), self._watch.using(ticket, connection):
                 if tried and not _works(connection):  # the server was restarted: the pool replaces it
                     connection.close()
                     continue
@@ -268,12 +269,12 @@ class Database:
                 return
 
     @contextlib.contextmanager
-    def _taken(self) -> Iterator[tuple[ConnectionPool[Connection], Connection]]:
+    def _taken(self, within_s: float) -> Iterator[tuple[ConnectionPool[Connection], Connection]]:
         """A connection from the pool, and the pool. Raises PoolClosed when there is no other by now."""
         while True:
             pool = self._pool
             try:
-                connection = pool.getconn()
+                connection = pool.getconn(timeout=within_s)
                 break
             except PoolClosed:
                 if pool is self._pool:

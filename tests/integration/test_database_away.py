@@ -105,6 +105,18 @@ def test_the_catalogue_says_so_within_seconds_then_at_once(
         assert timed(catalogue.processes.all) < AT_ONCE_S
 
 
+def test_who_reads_by_a_spare_connection_is_told(own: Settings) -> None:
+    with Catalogue.open(own) as catalogue:
+
+        def read() -> None:
+            with pytest.raises(StorageFailed), catalogue._database.transaction(), catalogue._database.spare() as spare:
+                assert spare is not None
+                with frozen(own):
+                    spare.execute("SELECT 1")
+
+        assert timed(read) < DEADLINE_S
+
+
 def test_everybody_who_waits_is_told(own: Settings) -> None:
     """More threads than connections."""
     with Catalogue.open(own) as catalogue:
